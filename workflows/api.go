@@ -1,0 +1,145 @@
+// Package workflows decides what happens next in a run, never how.
+package workflows
+
+import (
+	"time"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// Roles of workers. A role's task queue is QueueName(prefix, role).
+const (
+	RoleControl = "control" // workflows and short activities that read and write S3
+	RoleLLM     = "llm"     // partitions of model calls
+	RoleCPU     = "cpu"     // ingest, selection, export
+	RoleTrain   = "train"   // local trainers
+)
+
+// QueueName returns the task queue of a role, such as selfalign-llm.
+func QueueName(prefix, role string) string { return prefix + "-" + role }
+
+// Type names under which workflows are registered and started.
+const (
+	TypeSelfTrain = "SelfTrain"
+	TypeIngest    = "Ingest"
+	TypeStage     = "Stage"
+	TypeRange     = "Range"
+	TypeFinetune  = "Finetune"
+)
+
+// Names of the updates and queries of a SelfTrain workflow, and their payloads.
+const (
+	// UpdatePause stops new work in at most 5 s. No payload; answers with a Status.
+	UpdatePause = "pause"
+	// UpdateResume goes on after a pause. No payload; answers with a Status.
+	UpdateResume = "resume"
+	// UpdateApprove opens the gate that the run waits at. Payload Approval; answers with a Status.
+	UpdateApprove = "approve"
+	// UpdateSet changes what may change in a running run. Payload Settings; answers with a Status.
+	UpdateSet = "set"
+	// UpdateRetry tries again what blocked the run. No payload; answers with a Status.
+	UpdateRetry = "retry"
+	// QueryStatus answers with a Status.
+	QueryStatus = "status"
+)
+
+// Approval opens or refuses a gate.
+type Approval struct {
+	Gate   string `json:"gate"`   // "" is the gate that the run waits at
+	Reject bool   `json:"reject"` // true ends the run as cancelled
+	By     string `json:"by"`
+}
+
+// Settings are the changes of UpdateSet; a nil field stays as it is.
+type Settings struct {
+	Budget     *config.Budget `json:"budget,omitempty"`
+	InFlight   *int           `json:"in_flight,omitempty"`
+	Threshold  *float64       `json:"threshold,omitempty"`  // for selections not made yet
+	Iterations *int           `json:"iterations,omitempty"` // not below the current one
+}
+
+// SelfTrainInput starts a run. Its workflow id is the run's name.
+type SelfTrainInput struct {
+	Spec   config.Run `json:"spec"`             // complete: defaults filled in, sources in S3, prompts inlined
+	Digest string     `json:"digest"`           // of the spec
+	Queue  string     `json:"queue"`            // prefix of the task queues
+	Resume *State     `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
+}
+
+// State is what a run carries from one execution to the next: references and counters.
+type State struct {
+	Iteration  int                `json:"iteration"` // to be done next; 0 makes A and M_0
+	Seeds      dataset.Ref        `json:"seeds"`
+	Segments   dataset.Ref        `json:"segments"`
+	Candidates dataset.Ref        `json:"candidates"`
+	Training   dataset.Ref        `json:"training"` // what the newest model was trained on
+	Models     []dataset.ModelRef `json:"models"`   // M_0, M_1, …
+	Backward   dataset.ModelRef   `json:"backward"` // M_yx
+	Sets       []IterationSummary `json:"sets"`
+	Settings   Settings           `json:"settings"` // changes made by updates
+	Spent      dataset.Usage      `json:"spent"`
+	InDoubt    dataset.Usage      `json:"in_doubt"`
+	Paused     bool               `json:"paused"`
+	StartedAt  time.Time          `json:"started_at"`
+	Stages     []StageStatus      `json:"stages"`
+}
+
+// IterationSummary is what one iteration made.
+type IterationSummary struct {
+	Iteration int              `json:"iteration"`
+	Ratings   dataset.Ref      `json:"ratings"`
+	Training  dataset.Ref      `json:"training"`
+	Selected  int64            `json:"selected"` // rows of A_k
+	Judge     dataset.ModelRef `json:"judge"`
+	Model     dataset.ModelRef `json:"model"`
+	Histogram map[string]int64 `json:"histogram"`
+}
+
+// Phases of a run, as Status tells them.
+const (
+	PhaseRunning   = "running"
+	PhasePaused    = "paused"
+	PhaseBlocked   = "blocked"  // in trouble: Message says what to do, retry goes on
+	PhaseApproval  = "approval" // waits for a person at a gate
+	PhaseCompleted = "completed"
+	PhaseConverged = "converged" // completed early: the training set did not change
+	PhaseCancelled = "cancelled"
+)
+
+// Status is a run at a glance.
+type Status struct {
+	Run        string             `json:"run"`
+	Phase      string             `json:"phase"`
+	Message    string             `json:"message"` // what it waits for, and the way out
+	Gate       string             `json:"gate,omitempty"`
+	Iteration  int                `json:"iteration"`
+	Iterations int                `json:"iterations"`
+	StartedAt  time.Time          `json:"started_at"`
+	UpdatedAt  time.Time          `json:"updated_at"`
+	Stages     []StageStatus      `json:"stages"` // in the order in which they began
+	Sets       []IterationSummary `json:"sets"`
+	Spent      dataset.Usage      `json:"spent"`
+	InDoubt    dataset.Usage      `json:"in_doubt"`
+	Budget     config.Budget      `json:"budget"`
+	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
+}
+
+// StageStatus is the progress of one step of a run: ingest, a stage over a dataset, a fine-tuning job …
+type StageStatus struct {
+	Name       string           `json:"name"` // ingest, train M_yx, augment, rate, select, train M_1 …
+	Iteration  int              `json:"iteration"`
+	State      string           `json:"state"` // running, done, failed
+	Unit       string           `json:"unit"`  // rows, documents or steps
+	Done       int64            `json:"done"`
+	Total      int64            `json:"total"`
+	Rejected   int64            `json:"rejected"`
+	Reused     int64            `json:"reused"` // rows answered from the ledger
+	Usage      dataset.Usage    `json:"usage"`
+	Histogram  map[string]int64 `json:"histogram,omitempty"`
+	Loss       float64          `json:"loss,omitempty"`
+	Detail     string           `json:"detail,omitempty"`
+	WorkflowID string           `json:"workflow_id,omitempty"` // the child workflow that does it
+	StartedAt  time.Time        `json:"started_at"`
+	EndedAt    time.Time        `json:"ended_at"`
+}
