@@ -66,6 +66,9 @@ type Receipt struct {
 	Reasons   map[string]int64   `json:"reasons,omitempty"`   // reject reason → rows
 	Histogram map[string]int64   `json:"histogram,omitempty"` // score → rows, in datasets that have one
 	Lengths   map[string]Moments `json:"lengths,omitempty"`   // characters, by text column
+	Usage     Usage              `json:"usage"`               // what the run that made the partition paid for its answers, over all attempts
+	InDoubt   Usage              `json:"in_doubt"`            // calls in flight at a crash, counted as spent
+	Reused    int64              `json:"reused"`              // rows answered from the ledger without paying
 }
 
 // RangeSummary adds up the receipts of consecutive partitions [From, To). The receipts themselves lie in S3.
@@ -80,6 +83,9 @@ type RangeSummary struct {
 	Reasons   map[string]int64   `json:"reasons,omitempty"`
 	Histogram map[string]int64   `json:"histogram,omitempty"`
 	Lengths   map[string]Moments `json:"lengths,omitempty"`
+	Usage     Usage              `json:"usage"`
+	InDoubt   Usage              `json:"in_doubt"`
+	Reused    int64              `json:"reused"`
 	Key       string             `json:"key"` // the range manifest with every receipt
 }
 
