@@ -55,6 +55,17 @@ func (u Usage) Add(v Usage) Usage {
 	}
 }
 
+// Minus returns the difference of both.
+func (u Usage) Minus(v Usage) Usage {
+	return Usage{
+		Calls:            u.Calls - v.Calls,
+		PromptTokens:     u.PromptTokens - v.PromptTokens,
+		CompletionTokens: u.CompletionTokens - v.CompletionTokens,
+		MicroUSD:         u.MicroUSD - v.MicroUSD,
+		UnknownPrice:     u.UnknownPrice - v.UnknownPrice,
+	}
+}
+
 // Receipt says what became of one partition. It travels in the key-value metadata of the partition's Parquet object.
 type Receipt struct {
 	Partition int                `json:"partition"`
