@@ -3,110 +3,223 @@ package config
 // Run is the spec of a self-training run: what goes in, which models do what, when it stops, what it may cost.
 // It names providers, trainers and servers; what these are stands in the settings of the worker.
 type Run struct {
-	Name       string   `yaml:"name" json:"name"`
-	Seeds      []Source `yaml:"seeds" json:"seeds"`
-	Documents  []Source `yaml:"documents" json:"documents"`
-	Segments   Segments `yaml:"segments" json:"segments"`
-	Data       Data     `yaml:"data" json:"data"`
-	Model      Model    `yaml:"model" json:"model"`
-	Augment    Augment  `yaml:"augment" json:"augment"`
-	Rate       Rate     `yaml:"rate" json:"rate"`
-	Curate     Curate   `yaml:"curate" json:"curate"`
-	Iterations int      `yaml:"iterations" json:"iterations"` // T; the paper uses 2
-	Budget     Budget   `yaml:"budget" json:"budget"`
-	Approve    []string `yaml:"approve" json:"approve"` // gates that wait for a person: finetune
-	Prompts    Prompts  `yaml:"prompts" json:"prompts"`
+	// Name of the run and of its workflow; starting the same spec twice under one name is one run.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9._-]{0\\,62}$"`
+	// Human-written pairs of instruction and output.
+	Seeds []Source `yaml:"seeds" json:"seeds" jsonschema:"required,minItems=1,maxItems=1000"`
+	// Unlabelled documents, which are cut into segments.
+	Documents []Source `yaml:"documents" json:"documents" jsonschema:"required,minItems=1,maxItems=1000"`
+	// How documents are cut and cleaned.
+	Segments Segments `yaml:"segments" json:"segments"`
+	// How datasets are laid out.
+	Data Data `yaml:"data" json:"data"`
+	// What is trained, by whom, and where the results answer.
+	Model Model `yaml:"model" json:"model" jsonschema:"required"`
+	// The generation of one instruction for each segment.
+	Augment Augment `yaml:"augment" json:"augment"`
+	// The rating of every candidate.
+	Rate Rate `yaml:"rate" json:"rate"`
+	// The selection of rated candidates.
+	Curate Curate `yaml:"curate" json:"curate"`
+	// Iterations of rating, selecting and training. The paper uses 2.
+	Iterations int `yaml:"iterations" json:"iterations" jsonschema:"minimum=1,maximum=100"`
+	// What the run may spend; it stops before it would cross a limit and waits.
+	Budget Budget `yaml:"budget" json:"budget"`
+	// Gates at which the run waits for a person before it goes on.
+	Approve []string `yaml:"approve" json:"approve" jsonschema:"enum=finetune,uniqueItems=true"`
+	// The user's own templates in place of the embedded ones.
+	Prompts Prompts `yaml:"prompts" json:"prompts"`
 }
 
-// Source is one input: a local file or folder (which the starter uploads) or an s3:// object or prefix.
+// Source is one input: a local file or folder, which the starter uploads, or an s3:// object or prefix.
 type Source struct {
-	Path        string `yaml:"path" json:"path"`
-	Format      string `yaml:"format" json:"format"`           // seeds: auto, pairs, oasst; documents: auto, html, text, jsonl
-	Instruction string `yaml:"instruction" json:"instruction"` // pairs: name of the field; default instruction
-	Output      string `yaml:"output" json:"output"`           // pairs: name of the field; default output
-	Text        string `yaml:"text" json:"text"`               // jsonl documents: name of the field; default text
-	Language    string `yaml:"language" json:"language"`       // oasst: language kept; default en
+	// A file or folder, relative to the spec's own folder, or an s3:// address. An s3:// prefix ends in a slash.
+	Path string `yaml:"path" json:"path" jsonschema:"required"`
+	// What the file holds. Seeds: auto, pairs (JSONL) or oasst (Open Assistant trees). Documents: auto, html, text or jsonl. The default goes by the name and the first bytes.
+	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=oasst,enum=html,enum=text,enum=jsonl"`
+	// Pairs: the field that holds the instruction.
+	Instruction string `yaml:"instruction" json:"instruction"`
+	// Pairs: the field that holds the output.
+	Output string `yaml:"output" json:"output"`
+	// Documents in JSONL: the field that holds the text.
+	Text string `yaml:"text" json:"text"`
+	// Open Assistant trees: the language that is kept.
+	Language string `yaml:"language" json:"language"`
 }
 
-// Segments are the rules by which documents are cut and cleaned (paper, section 3.1).
+// Segments are the rules by which documents are cut and cleaned (paper, section 3.1 and appendix).
 type Segments struct {
-	MinChars       int      `yaml:"min_chars" json:"min_chars"`             // 600
-	MaxChars       int      `yaml:"max_chars" json:"max_chars"`             // 3000
-	RepeatNGram    int      `yaml:"repeat_ngram" json:"repeat_ngram"`       // words in an n-gram; 3
-	RepeatJaccard  float64  `yaml:"repeat_jaccard" json:"repeat_jaccard"`   // two sentences above this are a repetition; 0.6
-	UppercaseRatio float64  `yaml:"uppercase_ratio" json:"uppercase_ratio"` // a header with more capitals than this is dropped; 0.9
-	Navigation     []string `yaml:"navigation" json:"navigation"`           // headers containing one of these are dropped
+	// Shorter segments are rejected; in characters.
+	MinChars int `yaml:"min_chars" json:"min_chars" jsonschema:"minimum=1,maximum=1000000"`
+	// Longer segments are rejected; in characters.
+	MaxChars int `yaml:"max_chars" json:"max_chars" jsonschema:"minimum=1,maximum=1000000"`
+	// Words in an n-gram when two sentences are compared. The paper names no value.
+	RepeatNGram int `yaml:"repeat_ngram" json:"repeat_ngram" jsonschema:"minimum=1,maximum=20"`
+	// A segment with two sentences whose n-grams have a Jaccard similarity above this is rejected as repetitive. The paper names no value.
+	RepeatJaccard float64 `yaml:"repeat_jaccard" json:"repeat_jaccard" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	// A segment whose header has a larger share of capitals among its letters is rejected. The paper names no value.
+	UppercaseRatio float64 `yaml:"uppercase_ratio" json:"uppercase_ratio" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	// Segments under a header that contains one of these words are rejected; case does not matter.
+	Navigation []string `yaml:"navigation" json:"navigation" jsonschema:"maxItems=1000"`
 }
 
 // Data sets how datasets are laid out.
 type Data struct {
-	RowsPerPartition int `yaml:"rows_per_partition" json:"rows_per_partition"` // at most, on average; 4096
-	MinPartitions    int `yaml:"min_partitions" json:"min_partitions"`         // rounded up to a power of two; 1
+	// Rows in a partition, at most, on average.
+	RowsPerPartition int `yaml:"rows_per_partition" json:"rows_per_partition" jsonschema:"minimum=1,maximum=4096"`
+	// Partitions at least; rounded up to a power of two.
+	MinPartitions int `yaml:"min_partitions" json:"min_partitions" jsonschema:"minimum=1,maximum=65536"`
 }
 
 // Model says what is trained, by whom, and where the results answer.
 type Model struct {
-	Base     string `yaml:"base" json:"base"`         // the base model's name at the trainer
-	Provider string `yaml:"provider" json:"provider"` // provider where the untrained base model answers (for plan and preflight)
-	Trainer  string `yaml:"trainer" json:"trainer"`   // a trainer of the worker's settings
-	Server   string `yaml:"server" json:"server"`     // a server of the worker's settings; default: the one of the same name as the trainer
-	Hyper    Hyper  `yaml:"hyperparameters" json:"hyperparameters"`
+	// The base model's name at the trainer. Every iteration starts from it.
+	Base string `yaml:"base" json:"base" jsonschema:"required"`
+	// The provider at which the untrained base model answers, for the preflight; default: the server's provider.
+	Provider string `yaml:"provider" json:"provider"`
+	// A trainer of the worker's settings.
+	Trainer string `yaml:"trainer" json:"trainer" jsonschema:"required"`
+	// A server of the worker's settings; default: the one with the trainer's name.
+	Server string `yaml:"server" json:"server"`
+	// Replaces single hyperparameters of the paper.
+	Hyper Hyper `yaml:"hyperparameters" json:"hyperparameters"`
 }
 
-// Hyper overrides the paper's hyperparameters; a zero field keeps the paper's value for the number of examples.
+// Hyper overrides the paper's hyperparameters; a field that is absent or 0 keeps the paper's value for the number of examples.
 type Hyper struct {
-	Epochs          float64 `yaml:"epochs" json:"epochs"`
-	Steps           int     `yaml:"steps" json:"steps"`
-	BatchSize       int     `yaml:"batch_size" json:"batch_size"`
-	LearningRate    float64 `yaml:"learning_rate" json:"learning_rate"`
-	LearningRateEnd float64 `yaml:"learning_rate_end" json:"learning_rate_end"`
-	WeightDecay     float64 `yaml:"weight_decay" json:"weight_decay"`
-	Dropout         float64 `yaml:"dropout" json:"dropout"`
-	Seed            int64   `yaml:"seed" json:"seed"`
+	// Passes over the training set; not together with steps.
+	Epochs float64 `yaml:"epochs" json:"epochs" jsonschema:"minimum=0,maximum=1000"`
+	// Optimizer steps; not together with epochs.
+	Steps int `yaml:"steps" json:"steps" jsonschema:"minimum=0,maximum=10000000"`
+	// Examples in a step.
+	BatchSize int `yaml:"batch_size" json:"batch_size" jsonschema:"minimum=0,maximum=65536"`
+	// Learning rate at the start.
+	LearningRate float64 `yaml:"learning_rate" json:"learning_rate" jsonschema:"minimum=0,maximum=1"`
+	// Learning rate at the end.
+	LearningRateEnd float64 `yaml:"learning_rate_end" json:"learning_rate_end" jsonschema:"minimum=0,maximum=1"`
+	// Weight decay.
+	WeightDecay float64 `yaml:"weight_decay" json:"weight_decay" jsonschema:"minimum=0,maximum=1"`
+	// Dropout.
+	Dropout float64 `yaml:"dropout" json:"dropout" jsonschema:"minimum=0,exclusiveMaximum=1"`
+	// Seed of the trainer's random numbers.
+	Seed int64 `yaml:"seed" json:"seed"`
 }
 
 // Sampling is how a model is asked.
 type Sampling struct {
-	Temperature float64 `yaml:"temperature" json:"temperature"`
-	TopP        float64 `yaml:"top_p" json:"top_p"`
-	MaxTokens   int     `yaml:"max_tokens" json:"max_tokens"`
-	Attempts    int     `yaml:"attempts" json:"attempts"`   // times a row is asked until its answer parses; 3
-	InFlight    int     `yaml:"in_flight" json:"in_flight"` // calls in flight wanted over all workers; 64
+	// Sampling temperature; 0 is greedy.
+	Temperature float64 `yaml:"temperature" json:"temperature" jsonschema:"minimum=0,maximum=2"`
+	// Nucleus sampling: the probability mass kept.
+	TopP float64 `yaml:"top_p" json:"top_p" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	// Longest answer, in tokens.
+	MaxTokens int `yaml:"max_tokens" json:"max_tokens" jsonschema:"minimum=1,maximum=1000000"`
+	// Times that a row is asked until its answer can be read; then it is rejected.
+	Attempts int `yaml:"attempts" json:"attempts" jsonschema:"minimum=1,maximum=20"`
+	// Calls in flight wanted, over all workers together.
+	InFlight int `yaml:"in_flight" json:"in_flight" jsonschema:"minimum=1,maximum=100000"`
 }
 
-// Augment is the self-augmentation step.
+// Modes of augmentation.
+const (
+	// AugmentAuto is once when the model rates itself and each with a fixed judge.
+	AugmentAuto = "auto"
+	// AugmentOnce generates instructions once, as the paper does.
+	AugmentOnce = "once"
+	// AugmentEach trains the backward model again and generates again in each iteration.
+	AugmentEach = "each"
+)
+
+// Augment is the self-augmentation step: one generated instruction for each segment.
 type Augment struct {
-	Mode     string `yaml:"mode" json:"mode"` // auto, once or each
+	// When instructions are generated: once (the paper), each (in every iteration), or auto: once when the model rates itself, each with a fixed judge.
+	Mode     string `yaml:"mode" json:"mode" jsonschema:"enum=auto,enum=once,enum=each"`
 	Sampling `yaml:",inline"`
 }
 
-// Rate is the self-curation step's rating.
+// Rate is the rating of the self-curation step.
 type Rate struct {
-	Judge    *Judge `yaml:"judge" json:"judge"`     // absent: the model of the iteration before rates, as in the paper
-	Samples  int    `yaml:"samples" json:"samples"` // ratings averaged for each row; 1
+	// A fixed model that rates. Absent: the model of the iteration before rates, as in the paper.
+	Judge *Judge `yaml:"judge" json:"judge"`
+	// Ratings of each row that are averaged.
+	Samples  int `yaml:"samples" json:"samples" jsonschema:"minimum=1,maximum=100"`
 	Sampling `yaml:",inline"`
 }
 
-// Judge is a fixed model that rates in place of the model itself.
+// Judge is a fixed model that rates in place of the model itself. The result is then distilled, and reports say so.
 type Judge struct {
-	Provider string `yaml:"provider" json:"provider"`
-	Model    string `yaml:"model" json:"model"`
+	// A provider of the worker's settings.
+	Provider string `yaml:"provider" json:"provider" jsonschema:"required"`
+	// The model's name at the provider.
+	Model string `yaml:"model" json:"model" jsonschema:"required"`
 }
 
 // Curate is the selection.
 type Curate struct {
-	Threshold float64 `yaml:"threshold" json:"threshold"` // rows with a score of at least this are kept; 4.5, the paper's A_5
+	// Rows with a score of at least this are kept. 4.5 is the paper's A_5, 4 its A_4.
+	Threshold float64 `yaml:"threshold" json:"threshold" jsonschema:"minimum=1,maximum=5"`
 }
 
-// Budget caps what a run may spend. Zero means no cap.
+// Budget caps what a run may spend on model calls. Zero means no cap.
 type Budget struct {
-	USD    float64 `yaml:"usd" json:"usd"`
-	Calls  int64   `yaml:"calls" json:"calls"`
-	Tokens int64   `yaml:"tokens" json:"tokens"`
+	// US dollars. Needs a price for every model that the run asks.
+	USD float64 `yaml:"usd" json:"usd" jsonschema:"minimum=0,maximum=1000000000"`
+	// Calls.
+	Calls int64 `yaml:"calls" json:"calls" jsonschema:"minimum=0"`
+	// Tokens, of prompts and answers together.
+	Tokens int64 `yaml:"tokens" json:"tokens" jsonschema:"minimum=0"`
 }
 
-// Prompts replaces embedded templates by the user's own. The starter puts the files' texts in place of their paths.
+// Prompts replaces embedded templates by the user's own files. The starter puts the files' texts in place of their paths.
 type Prompts struct {
+	// File with the template that asks for an instruction.
 	Backtranslate string `yaml:"backtranslate" json:"backtranslate"`
-	Rate          string `yaml:"rate" json:"rate"`
+	// File with the template that asks for a rating.
+	Rate string `yaml:"rate" json:"rate"`
 }
+
+// DefaultRun returns a spec with every default filled in: the paper's values where it names one. Name, seeds, documents and
+// the model have none.
+func DefaultRun() Run {
+	sampling := Sampling{Temperature: 0.7, TopP: 0.9, MaxTokens: 512, Attempts: 3, InFlight: 64}
+	r := Run{
+		Segments: Segments{
+			MinChars: 600, MaxChars: 3000, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
+			Navigation: []string{"advertisement", "forum", "quick link", "free newsletter"},
+		},
+		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
+		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},
+		Rate:       Rate{Samples: 1, Sampling: sampling},
+		Curate:     Curate{Threshold: 4.5},
+		Iterations: 2,
+	}
+	r.Rate.MaxTokens = 1024
+	return r
+}
+
+// setDefaults fills a source that a list is about to hold.
+func (s *Source) setDefaults() {
+	*s = Source{Format: "auto", Instruction: "instruction", Output: "output", Text: "text", Language: "en"}
+}
+
+// AugmentMode returns once or each: what the mode auto means for this run.
+func (r Run) AugmentMode() string {
+	switch {
+	case r.Augment.Mode == AugmentOnce || r.Augment.Mode == AugmentEach:
+		return r.Augment.Mode
+	case r.Rate.Judge != nil:
+		return AugmentEach
+	default:
+		return AugmentOnce
+	}
+}
+
+// ServerName returns the name of the server that makes trained models answer: the trainer's own where the spec names none.
+func (r Run) ServerName() string {
+	if r.Model.Server != "" {
+		return r.Model.Server
+	}
+	return r.Model.Trainer
+}
+
+// Gates are the places at which a run can wait for a person.
+func Gates() []string { return []string{"finetune"} }

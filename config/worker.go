@@ -1,85 +1,177 @@
 package config
 
+import (
+	"strings"
+	"time"
+)
+
 // Worker is the settings of a worker: where Temporal and S3 are, and what the names in run specs stand for.
 // Keys are never written here: only the names of environment variables that hold them.
 type Worker struct {
-	Temporal  Temporal            `yaml:"temporal" json:"temporal"`
-	Store     Store               `yaml:"store" json:"store"`
-	Providers map[string]Provider `yaml:"providers" json:"providers"`
-	Trainers  map[string]Trainer  `yaml:"trainers" json:"trainers"`
-	Servers   map[string]Server   `yaml:"servers" json:"servers"`
-	Process   Process             `yaml:"process" json:"process"`
+	// Where the Temporal service is.
+	Temporal Temporal `yaml:"temporal" json:"temporal"`
+	// The bucket that holds every dataset.
+	Store Store `yaml:"store" json:"store" jsonschema:"required"`
+	// OpenAI-compatible endpoints, by the names that run specs use.
+	Providers map[string]Provider `yaml:"providers" json:"providers" jsonschema:"required"`
+	// Fine-tuning services and programs, by the names that run specs use.
+	Trainers map[string]Trainer `yaml:"trainers" json:"trainers"`
+	// What makes trained models answer, by the names that run specs use.
+	Servers map[string]Server `yaml:"servers" json:"servers"`
+	// How this worker process runs.
+	Process Process `yaml:"process" json:"process"`
 }
 
 // Temporal is where the Temporal service is. Empty fields come from Temporal's standard environment variables and profile.
 type Temporal struct {
-	Address   string `yaml:"address" json:"address"`
+	// Host and port.
+	Address string `yaml:"address" json:"address"`
+	// Namespace.
 	Namespace string `yaml:"namespace" json:"namespace"`
-	Profile   string `yaml:"profile" json:"profile"`
-	Queue     string `yaml:"queue" json:"queue"` // prefix of the task queues; default selfalign
-	UI        string `yaml:"ui" json:"ui"`       // address of the Web UI, for links
+	// Profile of Temporal's own configuration file.
+	Profile string `yaml:"profile" json:"profile"`
+	// Prefix of the task queues.
+	Queue string `yaml:"queue" json:"queue" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]{0\\,62}$"`
+	// Address of the Web UI, for links.
+	UI string `yaml:"ui" json:"ui"`
 }
 
 // Store is the bucket that holds every dataset.
 type Store struct {
-	Bucket       string `yaml:"bucket" json:"bucket"`
-	Prefix       string `yaml:"prefix" json:"prefix"`
-	Endpoint     string `yaml:"endpoint" json:"endpoint"` // for S3-compatible servers other than AWS
-	Region       string `yaml:"region" json:"region"`
-	PathStyle    bool   `yaml:"path_style" json:"path_style"`
-	AccessKeyEnv string `yaml:"access_key_env" json:"access_key_env"` // empty: the AWS default chain
-	SecretKeyEnv string `yaml:"secret_key_env" json:"secret_key_env"`
+	// Name of the bucket.
+	Bucket string `yaml:"bucket" json:"bucket" jsonschema:"required"`
+	// Put before every key.
+	Prefix string `yaml:"prefix" json:"prefix"`
+	// Address of an S3-compatible server other than AWS.
+	Endpoint string `yaml:"endpoint" json:"endpoint"`
+	// Region.
+	Region string `yaml:"region" json:"region"`
+	// Put the bucket's name into the path and not into the host; most servers other than AWS want that.
+	PathStyle bool `yaml:"path_style" json:"path_style"`
+	// Environment variable with the access key; default: the AWS default chain.
+	AccessKeyEnv string `yaml:"access_key_env" json:"access_key_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
+	// Environment variable with the secret key; default: the AWS default chain.
+	SecretKeyEnv string `yaml:"secret_key_env" json:"secret_key_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
 }
 
 // Provider is an OpenAI-compatible endpoint.
 type Provider struct {
-	URL     string           `yaml:"url" json:"url"` // with /v1 where the endpoint has it
-	KeyEnv  string           `yaml:"key_env" json:"key_env"`
-	API     string           `yaml:"api" json:"api"` // chat (default) or completions
-	Timeout Duration         `yaml:"timeout" json:"timeout"`
-	Limits  Limits           `yaml:"limits" json:"limits"`
-	Prices  map[string]Price `yaml:"prices" json:"prices"` // by model name; a name ending in * covers all that begin with it
+	// Address, with /v1 where the endpoint has it.
+	URL string `yaml:"url" json:"url" jsonschema:"required"`
+	// Environment variable with the key; absent: no key is sent.
+	KeyEnv string `yaml:"key_env" json:"key_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
+	// The kind of request: chat, or completions for base models without a chat template.
+	API string `yaml:"api" json:"api" jsonschema:"enum=chat,enum=completions"`
+	// Longest wait for one answer.
+	Timeout Duration `yaml:"timeout" json:"timeout" min:"1s" max:"1h"`
+	// What the endpoint allows.
+	Limits Limits `yaml:"limits" json:"limits"`
+	// Prices by model; a name ending in * covers all models whose names begin with the rest. A model without a price costs an unknown amount.
+	Prices map[string]Price `yaml:"prices" json:"prices"`
 }
 
 // Limits are what an endpoint allows.
 type Limits struct {
-	InFlight          int     `yaml:"in_flight" json:"in_flight"` // per worker process; 64
-	RequestsPerMinute float64 `yaml:"requests_per_minute" json:"requests_per_minute"`
-	TokensPerMinute   float64 `yaml:"tokens_per_minute" json:"tokens_per_minute"`
-	Workers           int     `yaml:"workers" json:"workers"` // worker processes that share the rates
+	// Calls in flight at most, for each worker process.
+	InFlight int `yaml:"in_flight" json:"in_flight" jsonschema:"minimum=1,maximum=100000"`
+	// Requests a minute, over all worker processes; 0: not known.
+	RequestsPerMinute float64 `yaml:"requests_per_minute" json:"requests_per_minute" jsonschema:"minimum=0"`
+	// Tokens a minute, over all worker processes; 0: not known.
+	TokensPerMinute float64 `yaml:"tokens_per_minute" json:"tokens_per_minute" jsonschema:"minimum=0"`
+	// Worker processes that share the rates; 0: not known, each relies on the endpoint's answers.
+	Workers int `yaml:"workers" json:"workers" jsonschema:"minimum=0,maximum=100000"`
 }
 
 // Price is in US dollars per million tokens.
 type Price struct {
-	Input       float64 `yaml:"input" json:"input"`
-	CachedInput float64 `yaml:"cached_input" json:"cached_input"`
-	Output      float64 `yaml:"output" json:"output"`
-	Training    float64 `yaml:"training" json:"training"`
-	AsOf        string  `yaml:"as_of" json:"as_of"` // date on which the price was read, YYYY-MM-DD
+	// Of prompts.
+	Input float64 `yaml:"input" json:"input" jsonschema:"minimum=0,maximum=100000"`
+	// Of the part of a prompt that the provider had cached; 0: as input.
+	CachedInput float64 `yaml:"cached_input" json:"cached_input" jsonschema:"minimum=0,maximum=100000"`
+	// Of answers.
+	Output float64 `yaml:"output" json:"output" jsonschema:"minimum=0,maximum=100000"`
+	// Of trained tokens.
+	Training float64 `yaml:"training" json:"training" jsonschema:"minimum=0,maximum=100000"`
+	// Date on which the price was read, YYYY-MM-DD.
+	AsOf string `yaml:"as_of" json:"as_of" jsonschema:"pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
 }
+
+// Backends of trainers and servers.
+const (
+	BackendOpenAI  = "openai"
+	BackendCommand = "command"
+	BackendStatic  = "static"
+)
 
 // Trainer runs fine-tuning jobs.
 type Trainer struct {
-	Backend  string   `yaml:"backend" json:"backend"`   // openai or command
-	Provider string   `yaml:"provider" json:"provider"` // openai: whose files and fine-tuning jobs
-	Command  []string `yaml:"command" json:"command"`   // command: program and arguments
-	Dir      string   `yaml:"dir" json:"dir"`           // command: folder for jobs on the worker's machine
-	Poll     Duration `yaml:"poll" json:"poll"`         // time between two looks at a job
+	// What runs the jobs: openai (files and fine-tuning jobs of a provider) or command (a program on the worker's machine).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=command"`
+	// Backend openai: the provider whose files and fine-tuning jobs are used.
+	Provider string `yaml:"provider" json:"provider"`
+	// Backend command: program and arguments.
+	Command []string `yaml:"command" json:"command" jsonschema:"maxItems=1000"`
+	// Backend command: folder for jobs on the worker's machine.
+	Dir string `yaml:"dir" json:"dir"`
+	// Time between two looks at a job.
+	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`
 }
 
 // Server makes a trained model answer requests.
 type Server struct {
-	Backend  string `yaml:"backend" json:"backend"`   // openai or static
-	Provider string `yaml:"provider" json:"provider"` // where the model answers
-	Model    string `yaml:"model" json:"model"`       // static: the model's name, may contain {run} and {iteration}
+	// How a trained model comes to answer: openai (it does by itself, under the name that the trainer gave it) or static (it answers under a fixed name).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=static"`
+	// The provider at which it answers.
+	Provider string `yaml:"provider" json:"provider" jsonschema:"required"`
+	// Backend static: the model's name; {run} and {iteration} stand for those of the trained model.
+	Model string `yaml:"model" json:"model"`
 }
 
 // Process sets how this worker process runs.
 type Process struct {
-	Queues      []string `yaml:"queues" json:"queues"`         // roles served: control, llm, cpu, train; default all
-	Partitions  int      `yaml:"partitions" json:"partitions"` // partitions in work at once; 4
-	MetricsAddr string   `yaml:"metrics_addr" json:"metrics_addr"`
-	LogFormat   string   `yaml:"log_format" json:"log_format"` // auto, text or json
-	LogLevel    string   `yaml:"log_level" json:"log_level"`
-	StopTimeout Duration `yaml:"stop_timeout" json:"stop_timeout"` // for calls in flight when asked to stop; 30s
+	// Roles that are served: control (workflows), llm (model calls), cpu (ingest and selection), train (local trainers).
+	Queues []string `yaml:"queues" json:"queues" jsonschema:"minItems=1,enum=control,enum=llm,enum=cpu,enum=train,uniqueItems=true"`
+	// Partitions in work at once.
+	Partitions int `yaml:"partitions" json:"partitions" jsonschema:"minimum=1,maximum=1000"`
+	// Host and port at which Prometheus finds metrics; absent: none are served.
+	MetricsAddr string `yaml:"metrics_addr" json:"metrics_addr"`
+	// Form of the log: text, json, or auto: text on a terminal, json elsewhere.
+	LogFormat string `yaml:"log_format" json:"log_format" jsonschema:"enum=auto,enum=text,enum=json"`
+	// Least level that is logged.
+	LogLevel string `yaml:"log_level" json:"log_level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"`
+	// Time that calls in flight have to finish when the worker is asked to stop.
+	StopTimeout Duration `yaml:"stop_timeout" json:"stop_timeout" min:"1s" max:"1h"`
+}
+
+// DefaultWorker returns settings with every default filled in. The bucket and the endpoints have none.
+func DefaultWorker() Worker {
+	return Worker{
+		Temporal: Temporal{Queue: "selfalign"},
+		Process: Process{
+			Queues: []string{"control", "llm", "cpu", "train"}, Partitions: 4,
+			LogFormat: "auto", LogLevel: "info", StopTimeout: Duration(30 * time.Second),
+		},
+	}
+}
+
+func (p *Provider) setDefaults() {
+	*p = Provider{API: "chat", Timeout: Duration(2 * time.Minute), Limits: Limits{InFlight: 64}}
+}
+
+func (t *Trainer) setDefaults() { *t = Trainer{Poll: Duration(30 * time.Second)} }
+
+// Price returns the price of a model: the one under its own name, else the one under the longest name ending in * that covers
+// it. It reports whether there is one; a price of zero is a price.
+func (p Provider) Price(model string) (Price, bool) {
+	if price, ok := p.Prices[model]; ok {
+		return price, true
+	}
+	best, found, length := Price{}, false, -1
+	for name, price := range p.Prices {
+		prefix, ok := strings.CutSuffix(name, "*")
+		if ok && strings.HasPrefix(model, prefix) && len(prefix) > length {
+			best, found, length = price, true, len(prefix)
+		}
+	}
+	return best, found
 }

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"strings"
+)
+
+// CheckTogether reports every name in a run spec that the worker's settings do not define, and a budget in US dollars that
+// cannot be kept because a price is not known. Both must be valid by themselves. Problems are an *Error about the spec.
+func CheckTogether(r Run, w Worker) error {
+	var ps problems
+	ps.reference("model.trainer", r.Model.Trainer, "trainer", w.Trainers)
+	if r.Model.Server != "" {
+		ps.reference("model.server", r.Model.Server, "server", w.Servers)
+	} else if _, ok := w.Servers[r.ServerName()]; !ok {
+		ps.add("model.server", "is missing, and no server has the trainer's name", quote(r.Model.Trainer), "one of "+strings.Join(names(w.Servers), ", "))
+	}
+	if r.Model.Provider != "" {
+		ps.reference("model.provider", r.Model.Provider, "provider", w.Providers)
+	}
+	if r.Rate.Judge != nil {
+		ps.reference("rate.judge.provider", r.Rate.Judge.Provider, "provider", w.Providers)
+	}
+	if r.Budget.USD > 0 && len(ps) == 0 {
+		for _, m := range UnpricedModels(r, w) {
+			ps.add("budget.usd", "cannot be kept: the worker's settings have no price for model "+quote(m.Model)+" at provider "+m.Provider, plain(r.Budget.USD),
+				"providers."+m.Provider+".prices, or a budget in calls or tokens")
+		}
+	}
+	return ps.err("")
+}
+
+// Asked is a model that a run asks.
+type Asked struct {
+	Provider string
+	Model    string // for a trained model, whose name is not known before, a name such as it will get
+}
+
+// ModelsAsked returns the models that a run asks: the trained ones first, then the fixed judge where there is one.
+func ModelsAsked(r Run, w Worker) []Asked {
+	server := w.Servers[r.ServerName()]
+	trained := Asked{Provider: server.Provider, Model: "ft:" + r.Model.Base}
+	if server.Backend == BackendStatic {
+		trained.Model = strings.NewReplacer("{run}", r.Name, "{iteration}", "1").Replace(server.Model)
+	}
+	asked := []Asked{trained}
+	if r.Rate.Judge != nil {
+		asked = append(asked, Asked{Provider: r.Rate.Judge.Provider, Model: r.Rate.Judge.Model})
+	}
+	return asked
+}
+
+// UnpricedModels returns the models that a run asks and that have no price.
+func UnpricedModels(r Run, w Worker) []Asked {
+	var out []Asked
+	for _, m := range ModelsAsked(r, w) {
+		if _, ok := w.Providers[m.Provider].PriceOfTrained(m.Model); !ok {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// PriceOfTrained is Price, and for a model ft:base also that of any name that begins so, as the full name of a trained
+// model is known only once it is there.
+func (p Provider) PriceOfTrained(model string) (Price, bool) {
+	if price, ok := p.Price(model); ok || !strings.HasPrefix(model, "ft:") {
+		return price, ok
+	}
+	return p.Price(model + ":")
+}
