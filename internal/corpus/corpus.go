@@ -1,0 +1,147 @@
+// Package corpus turns foreign bytes into rows, so that every piece of a source is kept or turned away with a reason.
+//
+// Documents are cut into segments as the paper does (section 3.1): a segment is the text under a header, the
+// sections of lower headers included, of 600 to 3,000 characters in all. Where the paper is silent, this is the rule:
+//
+//   - The header line itself is not part of the segment's text, it stands in the Header column. The lines of lower
+//     headers inside the text are written as markdown.
+//   - Sections are tried from the top down. One that fits is one segment and nothing below it is tried again, so each
+//     text belongs to one row at most. One that is too long is opened: what stands before its first lower header is
+//     tried as a segment of its own (the lead of an article), then each lower section.
+//   - A section under an empty or uppercase header loses its header and own text, its lower sections move up. A
+//     section under a navigation header goes as a whole. Both happen before lengths are counted.
+//   - A page's title is the header of all of it; if it is a bad one, only the text right under it falls. A text
+//     without any header is one section with an empty header; an HTML page without title and header is turned away.
+//   - A segment is repetitive when two of its sentences (of at least five words, outside code and tables) share more
+//     than RepeatJaccard of their word n-grams.
+//
+// Nothing here holds more than one document in memory. A broken record or file is a row of rejects; an error is only
+// returned when the source cannot be read or the context ends.
+package corpus
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// Rules is raised whenever equal bytes and options give other rows than before.
+const Rules = 1
+
+// Stage is the name that rejects of this package carry.
+const Stage = "ingest"
+
+// Reasons why a piece of a source is turned away.
+const (
+	ReasonTooShort    = "too_short"         // section below MinChars
+	ReasonTooLong     = "too_long"          // section above MaxChars without lower headers
+	ReasonNavigation  = "navigation_header" // header contains a navigation phrase
+	ReasonUppercase   = "uppercase_header"  // header is written in capitals
+	ReasonEmptyHeader = "empty_header"      // text under no header, or an empty one
+	ReasonRepetitive  = "repetitive"        // two sentences are nearly the same
+	ReasonLanguage    = "wrong_language"    // another language than asked for
+	ReasonInvalidUTF8 = "invalid_utf8"      // bytes that stand for no character
+	ReasonBadRecord   = "bad_record"        // a line that is not the record expected
+	ReasonLineTooLong = "line_too_long"     // a line above MaxLineBytes
+	ReasonTooLarge    = "too_large"         // a document above MaxDocumentBytes
+	ReasonTooDeep     = "too_deep"          // HTML nested deeper than its parser allows
+	ReasonTooMany     = "too_many_pieces"   // a document with more than MaxPieces sections
+	ReasonBadGzip     = "bad_gzip"          // broken or truncated compression
+	ReasonBomb        = "bomb"              // compression beyond any honest ratio
+	ReasonNoContent   = "no_content"        // nothing to read
+	ReasonBinary      = "binary"            // not text
+	ReasonExtraction  = "extraction_failed" // the extractor gave up on the page
+	ReasonDeleted     = "deleted"           // Open Assistant: deleted by a moderator
+	ReasonNoReply     = "no_reply"          // Open Assistant: no reply of rank 0 that may be used
+	ReasonEmptyField  = "empty_field"       // a pair with an empty side
+)
+
+// Bounds on foreign bytes. Zero fields of Bounds take these.
+const (
+	DefaultMaxDocumentBytes = 32 << 20
+	DefaultMaxLineBytes     = 64 << 20
+	DefaultMaxPieces        = 10_000
+	DefaultMaxFieldChars    = 100_000
+)
+
+// rejectTextChars is how much of a piece's text a reject keeps, in characters.
+const rejectTextChars = 4000
+
+// Item is one row: exactly one of its fields is set.
+type Item struct {
+	Segment *dataset.Segment
+	Seed    *dataset.Seed
+	Reject  *dataset.Reject
+}
+
+// Bounds limit what one source may cost. A zero field takes its default.
+type Bounds struct {
+	MaxDocumentBytes int64 // bytes of one document, decompressed; 32 MiB
+	MaxLineBytes     int   // bytes of one line of JSONL; 64 MiB
+	MaxPieces        int   // sections of one document; 10,000
+	MaxFieldChars    int   // characters of either side of a seed pair; 100,000
+}
+
+// SegmentID returns the content address of a segment: the first half of the SHA-256 digest of its text.
+func SegmentID(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
+}
+
+// SeedID returns the content address of a pair: the first half of the SHA-256 digest of both texts, with a zero byte
+// between them (which neither can contain).
+func SeedID(instruction, output string) string {
+	return SegmentID(instruction + "\x00" + output)
+}
+
+// origin says where a piece comes from.
+type origin struct {
+	source   string
+	document string
+	offset   int64
+}
+
+func (o origin) reject(reason, detail, text string) Item {
+	id := SegmentID(text)
+	if text == "" {
+		id = SegmentID(o.source + "\x00" + o.document + "\x00" + strconv.FormatInt(o.offset, 10) + "\x00" + reason)
+	}
+	return Item{Reject: &dataset.Reject{
+		ID: id, Stage: Stage, Reason: reason, Detail: detail, Text: clip(text, rejectTextChars),
+		Source: o.source, Document: o.document, Offset: o.offset,
+	}}
+}
+
+// clip returns at most n characters of s.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	i := 0
+	for range n {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		if i += size; i >= len(s) {
+			return s
+		}
+	}
+	return s[:i]
+}
+
+func (b Bounds) withDefaults() Bounds {
+	if b.MaxDocumentBytes <= 0 {
+		b.MaxDocumentBytes = DefaultMaxDocumentBytes
+	}
+	if b.MaxLineBytes <= 0 {
+		b.MaxLineBytes = DefaultMaxLineBytes
+	}
+	if b.MaxPieces <= 0 {
+		b.MaxPieces = DefaultMaxPieces
+	}
+	if b.MaxFieldChars <= 0 {
+		b.MaxFieldChars = DefaultMaxFieldChars
+	}
+	return b
+}

@@ -1,0 +1,264 @@
+package corpus
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Formats of documents.
+const (
+	FormatAuto  = "auto" // by name, then by content
+	FormatHTML  = "html"
+	FormatText  = "text"  // plain text or markdown
+	FormatJSONL = "jsonl" // one document a line
+)
+
+// DocumentOptions say how documents are read and cut.
+type DocumentOptions struct {
+	Format   string // auto, html, text or jsonl; empty means auto
+	Text     string // jsonl: field that holds the text, a.b for one inside another; empty means text
+	Title    string // jsonl: field that holds the title; empty means title
+	Language string // ISO 639-1 code kept, any for all; empty means en
+	Segments SegmentRules
+	Bounds   Bounds
+}
+
+// SegmentRules are the rules by which documents are cut. A zero field takes the value given with it; a negative one
+// switches the rule off where that makes sense.
+type SegmentRules struct {
+	MinChars       int      // 600
+	MaxChars       int      // 3000
+	RepeatNGram    int      // words in an n-gram; 3
+	RepeatJaccard  float64  // two sentences above this are a repetition; 0.6, negative: off
+	UppercaseRatio float64  // a header whose letters are capitals to more than this is dropped; 0.9, negative: off
+	Navigation     []string // headers with one of these phrases are dropped, in any case; nil: DefaultNavigation
+}
+
+// DefaultNavigation are phrases that mark the header of a page's furniture: the four named in the paper and their kin.
+func DefaultNavigation() []string {
+	return []string{
+		"advertisement", "forum", "quick link", "free newsletter", // the paper's
+		"newsletter", "related articles", "related posts", "share this", "follow us", "cookie policy", "cookie settings",
+		"cookie preferences", "we use cookies", "leave a comment", "leave a reply", "site map", "sitemap", "sign up for",
+		"subscribe to", "recent posts", "you may also like", "privacy policy", "terms of use", "table of contents",
+	}
+}
+
+func (o DocumentOptions) withDefaults() DocumentOptions {
+	if o.Format == "" {
+		o.Format = FormatAuto
+	}
+	if o.Text == "" {
+		o.Text = "text"
+	}
+	if o.Title == "" {
+		o.Title = "title"
+	}
+	if o.Language == "" {
+		o.Language = "en"
+	}
+	o.Segments = o.Segments.withDefaults()
+	o.Bounds = o.Bounds.withDefaults()
+	return o
+}
+
+func (s SegmentRules) withDefaults() SegmentRules {
+	if s.MinChars == 0 {
+		s.MinChars = 600
+	}
+	if s.MaxChars <= 0 {
+		s.MaxChars = 3000
+	}
+	if s.RepeatNGram <= 0 {
+		s.RepeatNGram = 3
+	}
+	if s.RepeatJaccard == 0 {
+		s.RepeatJaccard = 0.6
+	}
+	if s.UppercaseRatio == 0 {
+		s.UppercaseRatio = 0.9
+	}
+	if s.Navigation == nil {
+		s.Navigation = DefaultNavigation()
+	}
+	return s
+}
+
+// Documents yields the segments and rejects of one file or object, in the order in which they stand in it. The name is
+// what rows carry as their source; its ending decides the format where the options leave it open. Gzip is recognised
+// by its first bytes. The error is that of r or of ctx, and nothing follows it.
+func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptions) iter.Seq2[Item, error] {
+	opts = opts.withDefaults()
+	return func(yield func(Item, error) bool) {
+		s := newSource(ctx, r)
+		defer s.close()
+		c := &cutter{opts: opts, yield: func(it Item) bool { return yield(it, nil) }}
+		if !readDocuments(s, name, c) {
+			return
+		}
+		if err := s.failure(); err != nil {
+			yield(Item{}, fmt.Errorf("read %s: %w", name, err))
+			return
+		}
+		if reason, detail := s.damage(); reason != "" {
+			c.yield(origin{source: name, document: documentName(name)}.reject(reason, detail, ""))
+		}
+	}
+}
+
+// readDocuments reports whether more may be yielded.
+func readDocuments(s *source, name string, c *cutter) bool {
+	format := c.opts.Format
+	if format == FormatAuto {
+		format = sniff(name, s.peek())
+	}
+	if format == FormatJSONL {
+		return readJSONL(s, name, c)
+	}
+	at := origin{source: name, document: documentName(name)}
+	body, err := io.ReadAll(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1))
+	if err != nil {
+		return true // said by failure or damage
+	}
+	if int64(len(body)) > c.opts.Bounds.MaxDocumentBytes {
+		return c.yield(at.reject(ReasonTooLarge, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxDocumentBytes), ""))
+	}
+	return c.document(at, format, body)
+}
+
+// document cuts one file's bytes.
+func (c *cutter) document(at origin, format string, body []byte) bool {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return c.yield(at.reject(ReasonNoContent, "empty file", ""))
+	}
+	if format == FormatHTML {
+		text, reason := decode(body, true)
+		if reason != "" {
+			return c.yield(at.reject(reason, "", ""))
+		}
+		page, reason, detail := extract(text)
+		if reason != "" {
+			return c.yield(at.reject(reason, detail, ""))
+		}
+		return c.cut(at, page, true)
+	}
+	text, reason := decode(body, false)
+	if reason != "" {
+		return c.yield(at.reject(reason, "", ""))
+	}
+	if detail := tooManyLines(text); detail != "" {
+		return c.yield(at.reject(ReasonTooLarge, detail, ""))
+	}
+	return c.cut(at, parseText("", text), false)
+}
+
+// readJSONL cuts each line's text.
+func readJSONL(s *source, name string, c *cutter) bool {
+	lines := newLineReader(s, c.opts.Bounds.MaxLineBytes)
+	for lines.next() {
+		at := origin{source: name, document: strconv.FormatInt(lines.number, 10)}
+		if s.ctx.Err() != nil {
+			return true // said by failure
+		}
+		if lines.tooLong {
+			if !c.yield(at.reject(ReasonLineTooLong, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxLineBytes), "")) {
+				return false
+			}
+			continue
+		}
+		text, title, bad := documentRecord(lines.line, c.opts)
+		var more bool
+		switch {
+		case bad.reason != "":
+			more = c.yield(at.reject(bad.reason, bad.detail, bad.text))
+		case int64(len(text)) > c.opts.Bounds.MaxDocumentBytes:
+			more = c.yield(at.reject(ReasonTooLarge, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxDocumentBytes), ""))
+		default:
+			text = cleanText(text)
+			if detail := tooManyLines(text); detail != "" {
+				more = c.yield(at.reject(ReasonTooLarge, detail, ""))
+				break
+			}
+			more = c.cut(at, parseText(title, text), false)
+		}
+		if !more || bad.stop {
+			return more
+		}
+	}
+	return true
+}
+
+// badRecord says what is wrong with a line. Stop means that no line after it can be right.
+type badRecord struct {
+	reason, detail, text string
+	stop                 bool
+}
+
+func documentRecord(line []byte, opts DocumentOptions) (text, title string, bad badRecord) {
+	fields, bad := decodeFields(line)
+	if bad.reason != "" {
+		return "", "", bad
+	}
+	text, err := stringField(fields, opts.Text)
+	if err != nil {
+		return "", "", badRecord{reason: ReasonBadRecord, detail: err.Error(), text: printable(line)}
+	}
+	if strings.TrimSpace(text) == "" {
+		return "", "", badRecord{reason: ReasonNoContent, detail: fmt.Sprintf("field %q is empty", opts.Text), text: printable(line)}
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return "", "", badRecord{reason: ReasonBinary, detail: fmt.Sprintf("field %q holds a zero byte", opts.Text)}
+	}
+	title, _ = stringField(fields, opts.Title) // a title is welcome, not required
+	return text, cleanLine(title), badRecord{}
+}
+
+// decodeFields reads one line as a JSON object.
+func decodeFields(line []byte) (map[string]json.RawMessage, badRecord) {
+	if bad := checkLine(line); bad.reason != "" {
+		return nil, bad
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(line, &fields); err != nil {
+		return nil, badRecord{reason: ReasonBadRecord, detail: clip(err.Error(), 200), text: printable(line)}
+	}
+	if fields == nil {
+		return nil, badRecord{reason: ReasonBadRecord, detail: "not a JSON object", text: printable(line)}
+	}
+	return fields, badRecord{}
+}
+
+// stringField returns the text of a field, named as a.b when it stands inside another.
+func stringField(fields map[string]json.RawMessage, name string) (string, error) {
+	raw, ok := fields[name]
+	for rest := name; !ok; {
+		head, tail, dotted := strings.Cut(rest, ".")
+		if !dotted {
+			return "", fmt.Errorf("no field %q", name)
+		}
+		var inner map[string]json.RawMessage
+		if err := json.Unmarshal(fields[head], &inner); err != nil {
+			return "", fmt.Errorf("no field %q", name)
+		}
+		fields, rest = inner, tail
+		raw, ok = fields[rest]
+	}
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", fmt.Errorf("field %q is not a text", name)
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("field %q: %w", name, err)
+	}
+	return s, nil
+}
+
+// documentName returns the last element of a path, object key or URL.
+func documentName(name string) string { return path.Base(strings.TrimSuffix(name, "/")) }

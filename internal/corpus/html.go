@@ -1,0 +1,263 @@
+package corpus
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	readability "codeberg.org/readeck/go-readability/v2"
+	"github.com/JohannesKaufmann/html-to-markdown/v2/converter"
+	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/base"
+	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/commonmark"
+	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/table"
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+)
+
+// Above these a page is not worth the extractor's time, which grows faster than the page: it is read by a plain walk.
+const (
+	extractorMaxElements = 30_000
+	extractorMaxBytes    = 4 << 20
+)
+
+// An article shorter than this share of a page's words is taken for a miss of the extractor.
+const extractorMinShare = 0.15
+
+// headingMark stands before the level digit of a heading in converted markdown. It cannot come from a page, whose
+// control characters are removed first.
+const headingMark = '\x1e'
+
+// toMarkdown converts an article. It keeps code, lists and tables, and drops links' targets and pictures.
+var toMarkdown = sync.OnceValue(func() *converter.Converter {
+	conv := converter.NewConverter(
+		converter.WithEscapeMode(converter.EscapeModeDisabled),
+		converter.WithPlugins(
+			base.NewBasePlugin(),
+			commonmark.NewCommonmarkPlugin(commonmark.WithListEndComment(false), commonmark.WithHorizontalRule("---")),
+			table.NewTablePlugin(table.WithCellPaddingBehavior(table.CellPaddingBehaviorMinimal), table.WithHeaderPromotion(true), table.WithSkipEmptyRows(true)),
+		),
+	)
+	for level := 1; level <= 6; level++ {
+		conv.Register.RendererFor("h"+strconv.Itoa(level), converter.TagTypeBlock,
+			func(_ converter.Context, w converter.Writer, n *html.Node) converter.RenderStatus {
+				_, _ = fmt.Fprintf(w, "\n\n%c%d %s\n\n", headingMark, level, headingText(n)) // a bytes.Buffer
+				return converter.RenderSuccess
+			}, converter.PriorityEarly)
+	}
+	return conv
+})
+
+// extract finds the main content of a page and cuts it at its headings. A reason says why there is none.
+func extract(markup string) (p page, reason, detail string) {
+	defer func() {
+		if r := recover(); r != nil { // libraries on hostile input
+			p, reason, detail = page{}, ReasonExtraction, clip(fmt.Sprint(r), 200)
+		}
+	}()
+	if detail := explosive(markup); detail != "" {
+		return page{}, ReasonTooLarge, detail
+	}
+	doc, err := html.Parse(strings.NewReader(markup))
+	if err != nil {
+		if strings.Contains(err.Error(), "exceeds") {
+			return page{}, ReasonTooDeep, err.Error()
+		}
+		return page{}, ReasonBadRecord, err.Error()
+	}
+	elements, words := prepare(doc)
+	title, body := "", (*html.Node)(nil)
+	if elements <= extractorMaxElements && len(markup) <= extractorMaxBytes {
+		parser := readability.NewParser()
+		parser.KeepClasses = true // language-go on a code block says its language
+		parser.DisableJSONLD = true
+		if article, err := parser.ParseDocument(doc, &url.URL{Scheme: "http", Host: "localhost"}); err == nil && article.Node != nil {
+			if float64(countWords(article.Node)) >= extractorMinShare*float64(words) {
+				title, body = article.Title(), article.Node
+			}
+		}
+	}
+	if body == nil {
+		title, body = plainMain(doc)
+	}
+	simplify(body)
+	md, err := toMarkdown().ConvertNode(body)
+	if err != nil {
+		return page{}, ReasonExtraction, clip(err.Error(), 200)
+	}
+	text := strings.TrimSpace(string(md))
+	if text == "" {
+		return page{}, ReasonNoContent, "no main content on the page"
+	}
+	return parseMarked(cleanLine(title), text), "", ""
+}
+
+// prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), and counts
+// elements and words.
+func prepare(doc *html.Node) (elements, words int) {
+	for n := range doc.Descendants() {
+		switch n.Type {
+		case html.TextNode:
+			n.Data = cleanText(n.Data)
+			words += len(strings.Fields(n.Data))
+		case html.ElementNode:
+			elements++
+			if level := headingLevel(n); level >= 2 && level <= 5 {
+				rename(n, "h"+strconv.Itoa(level+1))
+			}
+			n.Attr = dropAttributes(n.Attr)
+		}
+	}
+	return elements, words
+}
+
+// dropAttributes removes what is costly to believe: spans of a million columns, megabytes of inline data.
+func dropAttributes(attrs []html.Attribute) []html.Attribute {
+	kept := attrs[:0]
+	for _, a := range attrs {
+		if a.Key == "colspan" || a.Key == "rowspan" || a.Key == "start" || len(a.Val) > 2048 {
+			continue
+		}
+		kept = append(kept, a)
+	}
+	return kept
+}
+
+func countWords(n *html.Node) int {
+	words := 0
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			words += len(strings.Fields(d.Data))
+		}
+	}
+	return words
+}
+
+// furniture are elements that are never content.
+var furniture = map[atom.Atom]bool{
+	atom.Nav: true, atom.Footer: true, atom.Aside: true, atom.Form: true, atom.Button: true, atom.Select: true,
+	atom.Script: true, atom.Style: true, atom.Noscript: true, atom.Template: true, atom.Iframe: true, atom.Object: true,
+	atom.Embed: true, atom.Svg: true, atom.Canvas: true, atom.Img: true, atom.Picture: true, atom.Video: true,
+	atom.Audio: true, atom.Input: true, atom.Textarea: true, atom.Dialog: true, atom.Head: true, atom.Map: true,
+}
+
+// plainMain is the walk for pages that the extractor is not made for: main, else the only article, else the body.
+func plainMain(doc *html.Node) (title string, body *html.Node) {
+	var mainNode, bodyNode *html.Node
+	var articles []*html.Node
+	for n := range doc.Descendants() {
+		switch n.DataAtom {
+		case atom.Title:
+			if title == "" {
+				title = nodeText(n)
+			}
+		case atom.Main:
+			if mainNode == nil {
+				mainNode = n
+			}
+		case atom.Article:
+			articles = append(articles, n)
+		case atom.Body:
+			bodyNode = n
+		}
+	}
+	switch {
+	case mainNode != nil:
+		return title, mainNode
+	case len(articles) == 1:
+		return title, articles[0]
+	case bodyNode != nil:
+		return title, bodyNode
+	}
+	return title, doc
+}
+
+// simplify removes furniture, takes links for their text, and opens lists and tables that hold headings: those are
+// layout, and a heading inside must be able to end the section before it.
+func simplify(root *html.Node) {
+	var gone []*html.Node
+	for n := range root.Descendants() {
+		if n.Type == html.CommentNode || n.Type == html.ElementNode && furniture[n.DataAtom] {
+			gone = append(gone, n)
+			continue
+		}
+		if n.Type != html.ElementNode {
+			continue
+		}
+		if n.DataAtom == atom.A {
+			rename(n, "span")
+			n.Attr = nil
+		}
+		if headingLevel(n) > 0 {
+			openAncestors(n, root)
+		}
+	}
+	for _, n := range gone {
+		if n.Parent != nil {
+			n.Parent.RemoveChild(n)
+		}
+	}
+}
+
+// openAncestors makes plain boxes of everything around a heading. It stops at the first plain box that it made
+// before, so that a page of headings costs one pass.
+func openAncestors(n, root *html.Node) {
+	for p := n.Parent; p != nil && p != root; p = p.Parent {
+		switch p.DataAtom {
+		case atom.Div, atom.Section, atom.Article, atom.Main, atom.Body:
+		default:
+			rename(p, "div")
+			p.Attr = nil
+		}
+	}
+}
+
+func rename(n *html.Node, name string) {
+	n.Data, n.DataAtom = name, atom.Lookup([]byte(name))
+}
+
+// headingLevel returns 1 to 6 for h1 to h6, else 0.
+func headingLevel(n *html.Node) int {
+	if n.Type == html.ElementNode && len(n.Data) == 2 && n.Data[0] == 'h' && n.Data[1] >= '1' && n.Data[1] <= '6' {
+		return int(n.Data[1] - '0')
+	}
+	return 0
+}
+
+// headingText returns a heading's words on one line, without the permalink signs that documentation tools add.
+func headingText(n *html.Node) string {
+	return strings.TrimRight(clip(nodeText(n), maxHeaderChars), " ¶#§🔗")
+}
+
+// nodeText returns the words under a node on one line.
+func nodeText(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data)
+		} else if d.DataAtom == atom.Br {
+			b.WriteByte(' ')
+		}
+	}
+	return cleanLine(b.String())
+}
+
+// parseMarked cuts converted markdown at its marked headings. Levels come back to what the page had.
+func parseMarked(title, text string) page {
+	b := newBuilder(title)
+	for line := range strings.Lines(text) {
+		before, after, found := strings.Cut(line, string(headingMark))
+		if !found || len(after) < 2 || !onlyMarkers(before) {
+			b.line(strings.ReplaceAll(line, string(headingMark), ""))
+			continue
+		}
+		level := max(1, int(after[0]-'0')-1)
+		b.heading(level, strings.TrimSpace(after[1:]), utf8.RuneCountInString(line))
+	}
+	return b.page()
+}
+
+// onlyMarkers reports whether s holds nothing but list and quote signs.
+func onlyMarkers(s string) bool { return strings.Trim(s, " \t>-*+.0123456789") == "" }

@@ -1,0 +1,166 @@
+package corpus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// Formats of seeds. Each is JSON, one object a line.
+const (
+	FormatPairs = "pairs" // two text fields
+	FormatOASST = "oasst" // Open Assistant: a tree a line, or a message a line
+)
+
+// SeedOptions say how seed pairs are read.
+type SeedOptions struct {
+	Format      string // auto, pairs or oasst; empty means auto: each record is what its fields say
+	Instruction string // pairs: field of the instruction, a.b for one inside another; empty means instruction
+	Output      string // pairs: field of the output; empty means output
+	Language    string // oasst: language kept; empty means en, any for all
+	Bounds      Bounds
+}
+
+func (o SeedOptions) withDefaults() SeedOptions {
+	if o.Format == "" {
+		o.Format = FormatAuto
+	}
+	if o.Instruction == "" {
+		o.Instruction = "instruction"
+	}
+	if o.Output == "" {
+		o.Output = "output"
+	}
+	if o.Language == "" {
+		o.Language = "en"
+	}
+	o.Bounds = o.Bounds.withDefaults()
+	return o
+}
+
+// seeder makes rows of records.
+type seeder struct {
+	opts  SeedOptions
+	name  string
+	yield func(Item) bool
+	roots pendingRoots
+}
+
+// Seeds yields the seed pairs and rejects of one file or object: for pairs one row a line, for Open Assistant one row
+// a conversation, made of its first question and the reply of rank 0. Gzip is recognised by its first bytes. The error
+// is that of r or of ctx, and nothing follows it.
+func Seeds(ctx context.Context, name string, r io.Reader, opts SeedOptions) iter.Seq2[Item, error] {
+	opts = opts.withDefaults()
+	return func(yield func(Item, error) bool) {
+		s := newSource(ctx, r)
+		defer s.close()
+		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool { return yield(it, nil) }}
+		if !sd.read(s) {
+			return
+		}
+		if err := s.failure(); err != nil {
+			yield(Item{}, fmt.Errorf("read %s: %w", name, err))
+			return
+		}
+		if reason, detail := s.damage(); reason != "" && !sd.yield(origin{source: name}.reject(reason, detail, "")) {
+			return
+		}
+		sd.leftovers()
+	}
+}
+
+// read reports whether more may be yielded.
+func (sd *seeder) read(s *source) bool {
+	lines := newLineReader(s, sd.opts.Bounds.MaxLineBytes)
+	for lines.next() {
+		if s.ctx.Err() != nil {
+			return true // said by failure
+		}
+		at := origin{source: sd.name, document: strconv.FormatInt(lines.number, 10), offset: lines.number - 1}
+		if lines.tooLong {
+			if !sd.yield(at.reject(ReasonLineTooLong, fmt.Sprintf("more than %d bytes", sd.opts.Bounds.MaxLineBytes), "")) {
+				return false
+			}
+			continue
+		}
+		fields, bad := decodeFields(lines.line)
+		if bad.reason != "" {
+			if more := sd.yield(at.reject(bad.reason, bad.detail, bad.text)); !more || bad.stop {
+				return more
+			}
+			continue
+		}
+		if !sd.record(at, fields, lines.line) {
+			return false
+		}
+	}
+	return true
+}
+
+// record makes the row of one line, if it makes one.
+func (sd *seeder) record(at origin, fields map[string]json.RawMessage, line []byte) bool {
+	_, isTree := fields["prompt"]
+	_, hasTreeID := fields["message_tree_id"]
+	_, hasParent := fields["parent_id"]
+	_, hasMessageID := fields["message_id"]
+	_, hasRole := fields["role"]
+	switch {
+	case sd.opts.Format == FormatPairs:
+		return sd.pair(at, fields, line)
+	case isTree && (hasTreeID || sd.opts.Format == FormatOASST):
+		return sd.tree(at, line)
+	case hasMessageID && hasRole && (hasParent || hasTreeID || sd.opts.Format == FormatOASST):
+		return sd.message(at, line)
+	case sd.opts.Format == FormatOASST:
+		return sd.yield(at.reject(ReasonBadRecord, "neither a conversation tree nor a message", printable(line)))
+	}
+	return sd.pair(at, fields, line)
+}
+
+// pair reads the two named fields.
+func (sd *seeder) pair(at origin, fields map[string]json.RawMessage, line []byte) bool {
+	instruction, err := stringField(fields, sd.opts.Instruction)
+	if err != nil {
+		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+	}
+	output, err := stringField(fields, sd.opts.Output)
+	if err != nil {
+		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+	}
+	return sd.emit(at, instruction, output)
+}
+
+// emit yields a pair whose two sides can be used.
+func (sd *seeder) emit(at origin, instruction, output string) bool {
+	instruction, output = strings.TrimSpace(cleanText(instruction)), strings.TrimSpace(cleanText(output))
+	reason, detail := "", ""
+	limit := sd.opts.Bounds.MaxFieldChars
+	switch {
+	case instruction == "" || output == "":
+		reason, detail = ReasonEmptyField, "instruction"
+		if output == "" {
+			detail = "output"
+		}
+	case utf8.RuneCountInString(instruction) > limit || utf8.RuneCountInString(output) > limit:
+		reason, detail = ReasonTooLong, fmt.Sprintf("more than %d characters", limit)
+	case strings.ContainsRune(instruction, utf8.RuneError) || strings.ContainsRune(output, utf8.RuneError):
+		reason, detail = ReasonInvalidUTF8, "characters were lost"
+	}
+	if reason != "" {
+		it := at.reject(reason, detail, output)
+		it.Reject.ID = SeedID(instruction, output)
+		it.Reject.Instruction = clip(instruction, rejectTextChars)
+		return sd.yield(it)
+	}
+	return sd.yield(Item{Seed: &dataset.Seed{
+		ID: SeedID(instruction, output), Instruction: instruction, Output: output,
+		Source: at.source, Document: at.document, Offset: at.offset,
+	}})
+}

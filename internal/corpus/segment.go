@@ -1,0 +1,289 @@
+package corpus
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// cutter makes rows of pages.
+type cutter struct {
+	opts  DocumentOptions
+	yield func(Item) bool
+
+	at     origin // of the page in work
+	title  string
+	pieces int
+	ended  bool // the caller wants no more
+}
+
+// section is a header with its own text and the sections of lower headers.
+type section struct {
+	part
+	lower []*section
+}
+
+// cut yields the rows of one page and reports whether more may follow. The title is the header of the whole page, and
+// when it is a bad one only the text right under it falls; a text without any header is one section.
+func (c *cutter) cut(at origin, p page, markup bool) bool {
+	c.at, c.title, c.pieces = at, p.title, 0
+	root := tree(p)
+	if len(root.lower) == 0 && root.body == "" {
+		return c.yield(at.reject(ReasonNoContent, "no text under any header", ""))
+	}
+	if root.body == "" && len(root.lower) == 1 && !c.bad(root.lower[0].header) {
+		root = root.lower[0] // the one header over everything says more than the title
+	}
+	reason, detail := "", fmt.Sprintf("header %q", root.header)
+	switch phrase := c.navigation(root.header); {
+	case phrase != "":
+		reason, detail = ReasonNavigation, fmt.Sprintf("title %q contains %q", root.header, phrase)
+	case c.uppercase(root.header):
+		reason = ReasonUppercase
+	case root.header == "" && (markup || len(root.lower) > 0):
+		reason, detail = ReasonEmptyHeader, "text before the first header"
+	}
+	if reason != "" && root.body != "" && !c.drop(&root.part, reason, detail) {
+		return false
+	}
+	kept, more := c.pruneAll(root.lower)
+	if !more {
+		return false
+	}
+	if reason != "" {
+		return c.sections(kept)
+	}
+	root.lower = kept
+	return c.section(root)
+}
+
+// bad reports whether a header would be pruned.
+func (c *cutter) bad(header string) bool {
+	return header == "" || c.uppercase(header) || c.navigation(header) != ""
+}
+
+// tree hangs every part under the nearest one before it of a lesser level.
+func tree(p page) *section {
+	root := &section{part: p.parts[0]}
+	root.header = p.title
+	open := []*section{root}
+	for _, q := range p.parts[1:] {
+		for len(open) > 1 && open[len(open)-1].level >= q.level {
+			open = open[:len(open)-1]
+		}
+		s := &section{part: q}
+		up := open[len(open)-1]
+		up.lower = append(up.lower, s)
+		open = append(open, s)
+	}
+	return root
+}
+
+// prune takes bad headers out of a section, yields what falls, and returns what takes the section's place.
+func (c *cutter) prune(s *section) ([]*section, bool) {
+	if phrase := c.navigation(s.header); phrase != "" {
+		text := render(s)
+		return nil, text == "" || c.dropText(s.offset, ReasonNavigation, fmt.Sprintf("header %q contains %q", s.header, phrase), text)
+	}
+	reason := ""
+	switch {
+	case s.header == "":
+		reason = ReasonEmptyHeader
+	case c.uppercase(s.header):
+		reason = ReasonUppercase
+	}
+	if reason != "" && s.body != "" && !c.drop(&s.part, reason, fmt.Sprintf("header %q", s.header)) {
+		return nil, false
+	}
+	lower, more := c.pruneAll(s.lower)
+	if reason != "" || !more {
+		return lower, more
+	}
+	s.lower = lower
+	return []*section{s}, true
+}
+
+func (c *cutter) pruneAll(sections []*section) ([]*section, bool) {
+	var kept []*section
+	for _, s := range sections {
+		k, more := c.prune(s)
+		if !more {
+			return nil, false
+		}
+		kept = append(kept, k...)
+	}
+	return kept, true
+}
+
+func (c *cutter) sections(list []*section) bool {
+	for _, s := range list {
+		if !c.section(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// section tries a section as one segment, and opens it when it is too long.
+func (c *cutter) section(s *section) bool {
+	if c.pieces > c.opts.Bounds.MaxPieces {
+		return true
+	}
+	chars := measure(s).chars()
+	rules := c.opts.Segments
+	switch {
+	case chars == 0:
+		return true // a header over nothing: no text is lost
+	case chars <= rules.MaxChars:
+		return c.judge(s, render(s))
+	case len(s.lower) == 0:
+		return c.drop(&s.part, ReasonTooLong, fmt.Sprintf("%d characters, at most %d", chars, rules.MaxChars))
+	}
+	if s.body != "" {
+		lead := utf8.RuneCountInString(s.body)
+		if lead > rules.MaxChars {
+			if !c.drop(&s.part, ReasonTooLong, fmt.Sprintf("%d characters before the first lower header, at most %d", lead, rules.MaxChars)) {
+				return false
+			}
+		} else if !c.judge(s, s.body) {
+			return false
+		}
+	}
+	return c.sections(s.lower)
+}
+
+// judge keeps a text of fitting length or says why not.
+func (c *cutter) judge(s *section, text string) bool {
+	rules := c.opts.Segments
+	if chars := utf8.RuneCountInString(text); chars < rules.MinChars {
+		return c.dropText(s.offset, ReasonTooShort, fmt.Sprintf("%d characters, at least %d", chars, rules.MinChars), text)
+	}
+	if i := strings.IndexRune(text, utf8.RuneError); i >= 0 {
+		return c.dropText(s.offset, ReasonInvalidUTF8, fmt.Sprintf("%d characters lost", strings.Count(text, "\uFFFD")), text)
+	}
+	if detail := wrongLanguage(text, c.opts.Language); detail != "" {
+		return c.dropText(s.offset, ReasonLanguage, detail, text)
+	}
+	if rules.RepeatJaccard > 0 {
+		if detail := repetition(text, rules.RepeatNGram, rules.RepeatJaccard); detail != "" {
+			return c.dropText(s.offset, ReasonRepetitive, detail, text)
+		}
+	}
+	at, more := c.piece(s.offset)
+	if !more {
+		return !c.ended
+	}
+	return c.yield(Item{Segment: &dataset.Segment{
+		ID: SegmentID(text), Text: text, Title: clip(c.title, maxHeaderChars), Header: s.header,
+		Source: at.source, Document: at.document, Offset: at.offset,
+	}})
+}
+
+func (c *cutter) drop(p *part, reason, detail string) bool {
+	return c.dropText(p.offset, reason, detail, p.body)
+}
+
+func (c *cutter) dropText(offset int64, reason, detail, text string) bool {
+	at, more := c.piece(offset)
+	if !more {
+		return !c.ended
+	}
+	return c.yield(at.reject(reason, clip(detail, 300), text))
+}
+
+// piece counts one row of the page. The row after the last one allowed says that there were more.
+func (c *cutter) piece(offset int64) (origin, bool) {
+	at := c.at
+	at.offset = offset
+	c.pieces++
+	if c.pieces == c.opts.Bounds.MaxPieces+1 {
+		c.ended = !c.yield(at.reject(ReasonTooMany, fmt.Sprintf("more than %d sections", c.opts.Bounds.MaxPieces), ""))
+	}
+	return at, c.pieces <= c.opts.Bounds.MaxPieces
+}
+
+// navigation returns the phrase that marks a header as furniture. A phrase begins where a word begins and may end
+// inside one, so that "quick link" finds "Quick links" and "log in" does not find "catalog in".
+func (c *cutter) navigation(header string) string {
+	words := " " + strings.Join(strings.FieldsFunc(strings.ToLower(header), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}), " ")
+	for _, phrase := range c.opts.Segments.Navigation {
+		if phrase != "" && strings.Contains(words, " "+strings.ToLower(phrase)) {
+			return phrase
+		}
+	}
+	return ""
+}
+
+// uppercase reports whether a header's letters are nearly all capitals.
+func (c *cutter) uppercase(header string) bool {
+	if c.opts.Segments.UppercaseRatio < 0 {
+		return false
+	}
+	upper, letters := 0, 0
+	for _, r := range header {
+		if unicode.IsUpper(r) {
+			upper++
+		}
+		if unicode.IsLetter(r) {
+			letters++
+		}
+	}
+	return letters > 1 && float64(upper) > c.opts.Segments.UppercaseRatio*float64(letters)
+}
+
+// size adds up the pieces that render joins.
+type size struct{ sum, pieces int }
+
+func (s *size) add(text string) {
+	if text != "" {
+		s.sum += utf8.RuneCountInString(text)
+		s.pieces++
+	}
+}
+
+// chars is the length of the joined text: pieces stand a blank line apart.
+func (s size) chars() int { return s.sum + 2*max(0, s.pieces-1) }
+
+// measure returns the size of what render writes.
+func measure(s *section) size {
+	var total size
+	total.add(s.body)
+	for _, l := range s.lower {
+		inner := measure(l)
+		if inner.pieces == 0 {
+			continue
+		}
+		total.add(headerLine(l))
+		total.sum += inner.sum
+		total.pieces += inner.pieces
+	}
+	return total
+}
+
+// render writes the text under a header with the sections of lower headers. Headers over nothing are left out.
+func render(s *section) string {
+	var pieces []string
+	var walk func(*section)
+	walk = func(s *section) {
+		if s.body != "" {
+			pieces = append(pieces, s.body)
+		}
+		for _, l := range s.lower {
+			if measure(l).pieces > 0 {
+				pieces = append(pieces, headerLine(l))
+				walk(l)
+			}
+		}
+	}
+	walk(s)
+	return strings.Join(pieces, "\n\n")
+}
+
+func headerLine(s *section) string {
+	return strings.Repeat("#", min(max(s.level, 1), 6)) + " " + s.header
+}
