@@ -64,6 +64,7 @@ type SelfTrainInput struct {
 	Spec   config.Run `json:"spec"`             // complete: defaults filled in, sources in S3, prompts inlined
 	Digest string     `json:"digest"`           // of the spec
 	Queue  string     `json:"queue"`            // prefix of the task queues
+	Search bool       `json:"search"`           // the namespace has the search attributes, so that they may be set
 	Resume *State     `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
 }
 
@@ -78,8 +79,6 @@ type State struct {
 	Backward   dataset.ModelRef   `json:"backward"` // M_yx
 	Sets       []IterationSummary `json:"sets"`
 	Settings   Settings           `json:"settings"` // changes made by updates
-	Spent      dataset.Usage      `json:"spent"`
-	InDoubt    dataset.Usage      `json:"in_doubt"`
 	Paused     bool               `json:"paused"`
 	StartedAt  time.Time          `json:"started_at"`
 	Stages     []StageStatus      `json:"stages"`
@@ -123,19 +122,38 @@ type Status struct {
 	InDoubt    dataset.Usage      `json:"in_doubt"`
 	Budget     config.Budget      `json:"budget"`
 	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
+	Distilled  bool               `json:"distilled"`        // a fixed judge rated, not the model itself
 }
+
+// States of a stage.
+const (
+	StageRunning = "running"
+	StageDone    = "done"
+	StageStopped = "stopped"
+)
+
+// GateFinetune is the gate before every fine-tuning job.
+const GateFinetune = "finetune"
+
+// Signals that child workflows send to their run.
+const (
+	SignalProgress = "progress" // payload RangeProgress
+	SignalTraining = "training" // payload TrainProgress
+)
 
 // StageStatus is the progress of one step of a run: ingest, a stage over a dataset, a fine-tuning job …
 type StageStatus struct {
-	Name       string           `json:"name"` // ingest, train M_yx, augment, rate, select, train M_1 …
+	Key        string           `json:"key"`  // iteration and name
+	Name       string           `json:"name"` // ingest segments, train myx, augment, rate, select, train m1 …
 	Iteration  int              `json:"iteration"`
-	State      string           `json:"state"` // running, done, failed
+	State      string           `json:"state"` // StageRunning, StageDone or StageStopped
 	Unit       string           `json:"unit"`  // rows, documents or steps
 	Done       int64            `json:"done"`
 	Total      int64            `json:"total"`
 	Rejected   int64            `json:"rejected"`
 	Reused     int64            `json:"reused"` // rows answered from the ledger
 	Usage      dataset.Usage    `json:"usage"`
+	InDoubt    dataset.Usage    `json:"in_doubt"`
 	Histogram  map[string]int64 `json:"histogram,omitempty"`
 	Loss       float64          `json:"loss,omitempty"`
 	Detail     string           `json:"detail,omitempty"`
