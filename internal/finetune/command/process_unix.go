@@ -1,0 +1,53 @@
+//go:build unix
+
+package command
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+type signal = syscall.Signal
+
+const (
+	termSignal = syscall.SIGTERM
+	killSignal = syscall.SIGKILL
+)
+
+// tryLock takes an exclusive lock that belongs to the open file, so that two openings of one process exclude each
+// other too and a child that inherits the file holds it.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, syscall.EINTR):
+			return false, os.NewSyscallError("flock", err)
+		}
+	}
+}
+
+func freeLock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// spawn starts sh with args in a session of its own, with lock as descriptor 3, and does not wait for it.
+func spawn(args, env []string, dir string, lock *os.File) (pid int, err error) {
+	cmd := exec.Command("/bin/sh", args...)
+	cmd.Env, cmd.Dir = env, dir
+	cmd.ExtraFiles = []*os.File{lock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	// Only to take the zombie away: what became of it is read from its folder.
+	go func() { _ = cmd.Wait() }()
+	return cmd.Process.Pid, nil
+}
+
+func groupExists(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
+
+func signalGroup(pid int, sig signal) { _ = syscall.Kill(-pid, sig) }
