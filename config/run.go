@@ -59,7 +59,7 @@ type Segments struct {
 	RepeatJaccard float64 `yaml:"repeat_jaccard" json:"repeat_jaccard" jsonschema:"exclusiveMinimum=0,maximum=1"`
 	// A segment whose header has a larger share of capitals among its letters is rejected. The paper names no value.
 	UppercaseRatio float64 `yaml:"uppercase_ratio" json:"uppercase_ratio" jsonschema:"exclusiveMinimum=0,maximum=1"`
-	// Segments under a header that contains one of these words are rejected; case does not matter.
+	// Segments under a header that contains one of these phrases are rejected; case does not matter. Absent: a list of its own, the paper's four and their kin. An empty list: none.
 	Navigation []string `yaml:"navigation" json:"navigation" jsonschema:"maxItems=1000"`
 }
 
@@ -184,7 +184,6 @@ func DefaultRun() Run {
 	r := Run{
 		Segments: Segments{
 			MinChars: 600, MaxChars: 3000, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
-			Navigation: []string{"advertisement", "forum", "quick link", "free newsletter"},
 		},
 		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
 		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},

@@ -1,0 +1,309 @@
+package runs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+const maxPrompt = 256 << 10 // bytes of a prompt file
+
+// Prepare makes a spec complete: local sources, relative to dir, are uploaded and replaced by their addresses in S3, and prompt
+// files by their texts. Preparing the same files again gives the same spec and sends nothing.
+func (c *Client) Prepare(ctx context.Context, spec config.Run, dir string, progress func(UploadProgress)) (config.Run, error) {
+	var err error
+	if spec.Prompts, err = InlinePrompts(spec.Prompts, dir); err != nil {
+		return spec, err
+	}
+	spec.Seeds, spec.Documents = slices.Clone(spec.Seeds), slices.Clone(spec.Documents)
+	for _, sources := range [][]config.Source{spec.Seeds, spec.Documents} {
+		for i := range sources {
+			if strings.HasPrefix(sources[i].Path, "s3://") {
+				continue
+			}
+			if sources[i].Path, err = c.upload(ctx, Local(dir, sources[i].Path), progress); err != nil {
+				return spec, err
+			}
+		}
+	}
+	return spec, nil
+}
+
+// Local returns a path of a spec that lies in dir.
+func Local(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// InlinePrompts puts the texts of prompt files in the place of their paths.
+func InlinePrompts(p config.Prompts, dir string) (config.Prompts, error) {
+	for _, field := range []*string{&p.Backtranslate, &p.Rate} {
+		if *field == "" {
+			continue
+		}
+		text, err := readPrompt(Local(dir, *field))
+		if err != nil {
+			return p, err
+		}
+		*field = text
+	}
+	return p, nil
+}
+
+func readPrompt(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("prompt: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	body, err := io.ReadAll(io.LimitReader(f, maxPrompt+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("prompt: %w", err)
+	case len(body) > maxPrompt:
+		return "", fmt.Errorf("prompt %s is longer than %d bytes", path, maxPrompt)
+	case !utf8.Valid(body) || strings.ContainsRune(string(body), 0):
+		return "", fmt.Errorf("prompt %s is not UTF-8 text", path)
+	case strings.TrimSpace(string(body)) == "":
+		return "", fmt.Errorf("prompt %s is empty", path)
+	}
+	return string(body), nil
+}
+
+// Started says what Start found or did.
+type Started struct {
+	Run   string `json:"run"`
+	New   bool   `json:"new"`   // false: the same run was there before
+	Phase string `json:"phase"` // of the run now, where it is known
+}
+
+// Start records a run and starts its workflow. It is idempotent: the same spec again finds the run that is there, and one that
+// was recorded and not started (a crash in between, or a lost Temporal) is started. Another spec under the name of a run is a
+// ConflictError. The spec must be prepared.
+func (c *Client) Start(ctx context.Context, spec config.Run, resume *workflows.State) (Started, error) {
+	in := workflows.SelfTrainInput{Spec: spec, Digest: config.Digest(spec), Queue: c.Queue, Resume: resume}
+	in.Search = c.hasSearchAttributes(ctx)
+	body, err := json.MarshalIndent(in, "", "  ")
+	if err != nil {
+		return Started{}, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	call, cancel := context.WithTimeout(ctx, objectCall)
+	defer cancel()
+	err = c.Store.PutIfAbsent(call, recordKey(spec.Name), body)
+	fresh := err == nil
+	switch {
+	case errors.Is(err, blob.ErrExists):
+		var standing workflows.SelfTrainInput
+		if err := c.getJSON(ctx, recordKey(spec.Name), &standing); err != nil {
+			return Started{}, err
+		}
+		if standing.Digest != in.Digest || (standing.Resume == nil) != (resume == nil) || (resume != nil && standing.Resume.Iteration != resume.Iteration) {
+			return Started{}, conflict(standing.Spec, spec)
+		}
+		in = standing
+		var status workflows.Status
+		if err := c.getJSON(ctx, statusKey(spec.Name), &status); err == nil && (Seen{Status: status}).Ended() {
+			return Started{Run: spec.Name, Phase: status.Phase}, nil
+		}
+	case err != nil:
+		return Started{}, c.storeError(err)
+	}
+	return c.execute(ctx, in, fresh)
+}
+
+// execute starts the workflow of a recorded run unless it is there.
+func (c *Client) execute(ctx context.Context, in workflows.SelfTrainInput, fresh bool) (Started, error) {
+	run := in.Spec.Name
+	call, cancel := context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	_, err := c.Temporal.ExecuteWorkflow(call, client.StartWorkflowOptions{
+		ID:        run,
+		TaskQueue: workflows.QueueName(c.Queue, workflows.RoleControl),
+		// Ended from outside (terminated, failed) may start again; completed may not.
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            summary(in.Spec),
+		Memo:                                     map[string]any{"spec": in.Digest},
+	}, workflows.TypeSelfTrain, in)
+	var already *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &already) {
+		seen, err := c.Status(ctx, run)
+		if err != nil && !isUnreachable(err) {
+			return Started{}, err
+		}
+		return Started{Run: run, Phase: cmp.Or(seen.Phase, workflows.PhaseRunning)}, nil
+	}
+	if err != nil {
+		err = c.temporalError(run, err)
+		if isUnreachable(err) {
+			return Started{}, fmt.Errorf("run %s is recorded, not started; start it again when Temporal is back: %w", run, err)
+		}
+		return Started{}, fmt.Errorf("start %s: %w", run, err)
+	}
+	return Started{Run: run, New: fresh, Phase: PhaseStarting}, nil
+}
+
+func summary(s config.Run) string {
+	judge := "rated by itself"
+	if s.Rate.Judge != nil {
+		judge = "rated by " + s.Rate.Judge.Model
+	}
+	return fmt.Sprintf("%s, %d iterations, %s", s.Model.Base, s.Iterations, judge)
+}
+
+// hasSearchAttributes reports whether the namespace has the attributes that runs set. Where that cannot be learnt, they are
+// not set: a run goes on without them.
+func (c *Client) hasSearchAttributes(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	have, err := c.Temporal.GetSearchAttributes(ctx) //nolint:staticcheck // the call that every server knows
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{"SelfalignRun", "SelfalignStage", "SelfalignIteration", "SelfalignModel"} {
+		if _, ok := have.GetKeys()[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// conflict says how two specs under one name differ.
+func conflict(standing, wanted config.Run) error {
+	diff := Differences(standing, wanted)
+	what := fmt.Sprintf("there is a run %s with another spec", wanted.Name)
+	if len(diff) > 0 {
+		what += " (other: " + strings.Join(diff, ", ") + ")"
+	} else {
+		what += " (forked from elsewhere)"
+	}
+	return &ConflictError{
+		What: what,
+		Try:  "--name another-name; answers that were paid for are used again, whatever the run is called",
+	}
+}
+
+// Differences names the fields in which two specs differ, such as augment.temperature.
+func Differences(a, b config.Run) []string {
+	var out []string
+	differences(reflect.ValueOf(a), reflect.ValueOf(b), "", &out)
+	return out
+}
+
+func differences(a, b reflect.Value, at string, out *[]string) {
+	for i := range a.NumField() {
+		field := a.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		path := strings.TrimPrefix(at+"."+name, ".")
+		switch {
+		case field.Anonymous:
+			differences(a.Field(i), b.Field(i), at, out)
+		case field.Type.Kind() == reflect.Struct:
+			differences(a.Field(i), b.Field(i), path, out)
+		case !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()):
+			*out = append(*out, path)
+		}
+	}
+}
+
+// Fork starts a new run under spec's name that goes on from where another run began an iteration: with its seeds, segments,
+// candidates and models. The spec must be prepared, and must not change what was made before that iteration.
+func (c *Client) Fork(ctx context.Context, from string, iteration int, spec config.Run) (Started, error) {
+	if from == spec.Name {
+		return Started{}, &ConflictError{What: "a fork needs a name of its own", Try: "--name " + from + "-2"}
+	}
+	var parent workflows.SelfTrainInput
+	if err := c.getJSON(ctx, recordKey(from), &parent); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("run %s: %w. Try: starter list", from, ErrNotFound)
+		}
+		return Started{}, err
+	}
+	states, err := c.states(ctx, from)
+	if err != nil {
+		return Started{}, err
+	}
+	key, ok := states[iteration]
+	if !ok {
+		return Started{}, fmt.Errorf("run %s has no iteration %d to go on from; it has %s: %w", from, iteration, known(states), ErrNotFound)
+	}
+	var state workflows.State
+	if err := c.getJSON(ctx, key, &state); err != nil {
+		return Started{}, err
+	}
+	if fixed := madeBefore(parent.Spec, spec); len(fixed) > 0 {
+		return Started{}, &ConflictError{
+			What: fmt.Sprintf("a fork keeps what was made before iteration %d, so these cannot change: %s", iteration, strings.Join(fixed, ", ")),
+			Try:  "starter start with this spec; answers that were paid for are used again",
+		}
+	}
+	if spec.Iterations < iteration {
+		return Started{}, &ConflictError{What: fmt.Sprintf("iterations is %d, and the fork begins with iteration %d", spec.Iterations, iteration), Try: "--set iterations=" + strconv.Itoa(iteration)}
+	}
+	// The fork spends its own budget under its own settings.
+	state.Settings, state.Paused, state.Stages = workflows.Settings{}, false, nil
+	return c.Start(ctx, spec, &state)
+}
+
+// madeBefore names the differences that concern what stands before any iteration of rating begins.
+func madeBefore(parent, spec config.Run) []string {
+	var out []string
+	for _, d := range Differences(parent, spec) {
+		top, _, _ := strings.Cut(d, ".")
+		switch {
+		case top == "seeds", top == "documents", top == "segments", top == "data", d == "model.base":
+			out = append(out, d)
+		case d == "prompts.backtranslate" && spec.AugmentMode() == config.AugmentOnce:
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// states returns the keys of the states that a run saved, by the iteration that begins with each.
+func (c *Client) states(ctx context.Context, run string) (map[int]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, objectCall)
+	defer cancel()
+	out := map[int]string{}
+	err := c.Store.List(ctx, "runs/"+run+"/state/", func(i blob.Info) error {
+		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]
+		if n, err := strconv.Atoi(strings.TrimSuffix(name, ".json")); err == nil {
+			out[n] = i.Key
+		}
+		return nil
+	})
+	return out, c.storeError(err)
+}
+
+func known(states map[int]string) string {
+	if len(states) == 0 {
+		return "none yet"
+	}
+	var all []int
+	for n := range states {
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(all)), ", "), "[]")
+}

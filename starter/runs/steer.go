@@ -1,0 +1,113 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// RefusedError says that the run did not take an update, in the run's own words.
+type RefusedError struct{ Run, Update, Message string }
+
+// Error returns the run's words.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("run %s refuses %s: %s", e.Run, e.Update, e.Message)
+}
+
+// Update sends one of the updates of package workflows with its payload, or nil where it has none, and returns the status
+// after it. Errors: ErrNotFound, RefusedError, UnreachableError.
+func (c *Client) Update(ctx context.Context, run, name string, payload any) (workflows.Status, error) {
+	call, cancel := context.WithTimeout(ctx, updateCall)
+	defer cancel()
+	options := client.UpdateWorkflowOptions{WorkflowID: run, UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted}
+	if payload != nil {
+		options.Args = []any{payload}
+	}
+	var status workflows.Status
+	handle, err := c.Temporal.UpdateWorkflow(call, options)
+	if err == nil {
+		err = handle.Get(call, &status)
+	}
+	if err == nil {
+		return status, nil
+	}
+	if ctx.Err() != nil {
+		return status, ctx.Err()
+	}
+	var refused *temporal.ApplicationError
+	if errors.As(err, &refused) {
+		return status, &RefusedError{Run: run, Update: name, Message: refused.Message()}
+	}
+	if call.Err() != nil {
+		return status, &UnreachableError{
+			What: "a worker", Err: fmt.Errorf("none answered on %s within %v", workflows.QueueName(c.Queue, workflows.RoleControl), updateCall),
+			Try: "start a worker with the same settings; the update may still be taken then",
+		}
+	}
+	return status, c.ended(ctx, run, c.temporalError(run, err))
+}
+
+// Cancel asks a run to end. It is fine to ask twice. Calls in flight finish, what was made stays.
+func (c *Client) Cancel(ctx context.Context, run string) error {
+	call, cancel := context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	err := c.temporalError(run, c.Temporal.CancelWorkflow(call, run, ""))
+	if err == nil {
+		return nil
+	}
+	return c.ended(ctx, run, err)
+}
+
+// ended turns an error about a run that Temporal does not know, or not as open, into one that says how the run ended.
+func (c *Client) ended(ctx context.Context, run string, err error) error {
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	seen, statusErr := c.Status(ctx, run)
+	switch {
+	case statusErr != nil:
+		return statusErr
+	case seen.Ended():
+		return &ConflictError{What: fmt.Sprintf("run %s has ended: %s", run, seen.Phase), Try: fmt.Sprintf("starter fork %s --from ITERATION, or start under another name", run)}
+	default:
+		return &ConflictError{What: fmt.Sprintf("run %s is recorded and not in Temporal", run), Try: "starter start with the same spec; it goes on where it was"}
+	}
+}
+
+// Preflight finds out whether Temporal and the bucket can be used. The warnings say what would keep a run from going on.
+func (c *Client) Preflight(ctx context.Context) (warnings []string, err error) {
+	call, cancel := context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	if _, err := c.Temporal.CheckHealth(call, &client.CheckHealthRequest{}); err != nil {
+		return nil, c.reach(err)
+	}
+	queue := workflows.QueueName(c.Queue, workflows.RoleControl)
+	described, err := c.Temporal.DescribeTaskQueue(call, queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	switch {
+	case err != nil:
+		return nil, c.reach(err)
+	case len(described.GetPollers()) == 0:
+		warnings = append(warnings, fmt.Sprintf("no worker is polling %s; the run waits until one does. Try: worker -w worker.yaml", queue))
+	}
+	bucket, cancelBucket := context.WithTimeout(ctx, objectCall)
+	defer cancelBucket()
+	if err := c.Store.Check(bucket); err != nil {
+		return warnings, &UnreachableError{What: "s3://" + c.Store.Bucket(), Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
+	}
+	return warnings, nil
+}
+
+// reach is temporalError where any error means that Temporal cannot be used.
+func (c *Client) reach(err error) error {
+	err = c.temporalError("", err)
+	if isUnreachable(err) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &UnreachableError{What: "Temporal at " + c.Address, Err: err, Try: "check temporal in the worker's settings, or TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE"}
+}
