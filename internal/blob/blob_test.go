@@ -163,7 +163,9 @@ func TestStreamAndReader(t *testing.T) {
 		r, err := st.Reader(ctx, "o")
 		require.NoError(t, err)
 		require.Equal(t, int64(size), r.Size())
-		require.NoError(t, iotest.TestReader(io.NewSectionReader(r, 0, r.Size()), body))
+		if size <= blob.DefaultTail { // it reads byte by byte, each a request beyond the tail
+			require.NoError(t, iotest.TestReader(io.NewSectionReader(r, 0, r.Size()), body))
+		}
 		for range 20 {
 			off := rand.IntN(size + 1)
 			p := make([]byte, rand.IntN(size+10))

@@ -80,6 +80,8 @@ type Receipt struct {
 	Usage     Usage              `json:"usage"`               // what the run that made the partition paid for its answers, over all attempts
 	InDoubt   Usage              `json:"in_doubt"`            // calls in flight at a crash, counted as spent
 	Reused    int64              `json:"reused"`              // rows answered from the ledger without paying
+
+	RejectedDigest string `json:"rejected_digest,omitempty"` // of the rows turned away, in order; names their object
 }
 
 // RangeSummary adds up the receipts of consecutive partitions [From, To). The receipts themselves lie in S3.
