@@ -81,14 +81,7 @@ func clean(answer string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrEmpty, err)
 	}
-	s = lines(s)
-	for {
-		m := trailing.FindStringIndex(s)
-		if m == nil {
-			break
-		}
-		s = strings.TrimSpace(s[:m[0]])
-	}
+	s = withoutEnd(lines(s))
 	switch {
 	case s == "":
 		return "", ErrEmpty
@@ -96,6 +89,20 @@ func clean(answer string) (string, error) {
 		return "", ErrEcho
 	}
 	return s, nil
+}
+
+// withoutEnd takes off the end-of-text markers that some servers leave in. Only the last few are looked at: an answer of nothing else
+// must not cost a look at all of it for each.
+func withoutEnd(s string) string {
+	for range 8 {
+		from := max(0, len(s)-64)
+		m := trailing.FindStringIndex(s[from:])
+		if m == nil {
+			return s
+		}
+		s = strings.TrimSpace(s[:from+m[0]])
+	}
+	return s
 }
 
 // lines makes valid UTF-8 with \n as line end and without control characters.
@@ -120,7 +127,7 @@ var (
 	delimiter = regexp.MustCompile(`(?m)^={5} (?:BEGIN|END) [A-Z]+ [0-9a-f]{8} ={5}[ \t]*$`)
 
 	instructionLabel = regexp.MustCompile(`(?i)^(?:#{1,6} *)?[*_]{0,3}(?:the +)?(?:generated +|user(?:'s)? +|possible +|original +)?(?:instruction|prompt|question|request|message|query|task|user)[*_]{0,3} *[:：][*_]{0,3}\s*`)
-	preamble         = regexp.MustCompile(`(?i)^(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[!,.:]? *)?(?:here(?:'s|’s| is| are)|this is|the (?:message|instruction|prompt|question|request))\b[^\n:：]{0,120}\b(?:instruction|prompt|question|request|message|query|task)\b[^\n:：]{0,80}[:：]\s*`)
+	preamble         = regexp.MustCompile(`(?i)^(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[!,.:]? *)?here(?:'s|’s| is| are) (?:the|an?|one|my)\b(?: \w+){0,2} (?:(?:instruction|prompt|question|request|query)s?(?: (?:that|which|for|to|based)\b[^\n:：]{0,80})?|message) *[:：]\s*`)
 	answerLabel      = regexp.MustCompile(`(?im)^(?:#{1,6} *)?[*_]{0,3}(?:output|response|answer|assistant|reply)[*_]{0,3} *[:：]`)
 )
 

@@ -45,7 +45,7 @@ func ParseRating(answer string) (Rating, error) {
 	if err != nil {
 		return Rating{}, fmt.Errorf("%w: %w", ErrNoScore, err)
 	}
-	body = unwrap(tidy(body))
+	body = unwrap(withoutEnd(tidy(body)))
 	if strings.HasPrefix(body, "{") && strings.HasSuffix(body, "}") {
 		return jsonRating(body)
 	}
@@ -79,9 +79,9 @@ var (
 
 	// A value: number, perhaps a scale, perhaps a remark after it.
 	valued   = regexp.MustCompile(`^([-+]?\d+(?:\.\d*)?)(.*)$`)
-	scaled   = regexp.MustCompile(`(?i)^ *(?:/|out of|of|on a scale of|over) *(?:1 *(?:to|-|–) *)?(\d+(?:\.0+)?)(.*)$`)
+	scaled   = regexp.MustCompile(`(?i)^ *\(? *(?:/|out of\b|of\b|on a scale of\b|over\b) *(?:1 *(?:to|-|–) *)?(\d+(?:\.0+)?)(.*)$`)
 	unit     = regexp.MustCompile(`(?i)^ *(?:points?|stars?|pts?)\b`)
-	remark   = regexp.MustCompile(`^ *[-–—,;:(/] *\p{L}`)
+	remark   = regexp.MustCompile(`^(?: *[-–—,;:(] *|[.!] +)["'“(]?\p{L}`)
 	numbered = regexp.MustCompile(`(?i)[\d½¼¾]|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|half|score|rating|grade)\b`)
 	xmlScore = regexp.MustCompile(`(?i)^<(score|rating)>(.*)</(?:score|rating)>$`)
 )
@@ -112,7 +112,7 @@ func scoreLine(line string) (value float64, found bool, err error) {
 	if err != nil {
 		return 0, true, fmt.Errorf("%w (got %s)", err, shown(rest))
 	}
-	if err := tail(v[2]); err != nil {
+	if err := tail(strings.Repeat(".", len(v[1])-len(strings.TrimSuffix(v[1], "."))) + v[2]); err != nil {
 		return 0, true, fmt.Errorf("%w (got %s)", err, shown(rest))
 	}
 	return value, true, nil
@@ -132,19 +132,18 @@ func number(s string) (float64, error) {
 
 // tail checks what follows the number: nothing, a scale of five, a unit, a remark without further numbers.
 func tail(s string) error {
-	s = strings.TrimLeft(s, closers+"*_")
+	s = unit.ReplaceAllString(strings.TrimLeft(s, closers+"*_"), "")
 	if m := scaled.FindStringSubmatch(s); m != nil {
 		if scale, err := strconv.ParseFloat(m[1], 64); err != nil || scale != 5 {
 			return ErrAmbiguous
 		}
 		s = strings.TrimLeft(m[2], closers+"*_")
 	}
-	s = unit.ReplaceAllString(s, "")
-	s = strings.TrimRight(strings.TrimLeft(s, closers+"*_"), " .!")
-	switch {
-	case strings.Trim(s, closers+" .,;!*_") == "":
+	s = strings.TrimLeft(unit.ReplaceAllString(s, ""), closers+"*_")
+	if strings.Trim(s, closers+" .,;!*_") == "" {
 		return nil
-	case (remark.MatchString(s) || strings.HasPrefix(s, ". ") && len(s) > 2 && unicode.IsLetter(rune(s[2]))) && !numbered.MatchString(s):
+	}
+	if remark.MatchString(s) && !numbered.MatchString(s) {
 		return nil
 	}
 	return ErrAmbiguous
