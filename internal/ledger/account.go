@@ -1,0 +1,185 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// Demand says what a holder expects to ask. It sets the size of reservations, which is what a crash leaves in doubt.
+type Demand struct {
+	Window int           // calls in flight at once
+	Expect int64         // calls that are foreseen
+	Each   dataset.Usage // worst case of one call, with Calls = 1; it is raised when larger ones come
+	Cap    Cap           // what the run may spend on the partition, over all its attempts
+}
+
+// account is who may ask how much more. All amounts are of the claimed epoch unless they say otherwise; those in worst
+// cases are cumulative. It is part of a Book, under its lock.
+type account struct {
+	claimed bool
+	closing bool
+	demand  Demand
+	prior   Spending // of the same run in earlier epochs
+
+	limit    dataset.Usage // admitted may not pass it: every durable reservation allows at least this
+	admitted dataset.Usage // worst case
+	settled  dataset.Usage // worst case
+	doubtful dataset.Usage // worst case of lost tries of settled calls
+	spent    dataset.Usage // what settled calls really cost
+	need     dataset.Usage // worst case of a call that waits for a larger reservation
+	needRoom bool          // a call waits for calls in flight to cost less than their worst
+
+	rate      float64 // calls per second
+	ratedAt   time.Time
+	ratedCall int64
+}
+
+// begin sets the demand. It is called before the book is claimed.
+func (b *Book) begin(d Demand) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.Window = max(1, d.Window)
+	d.Each.Calls = 1
+	b.demand = d
+	b.prior = b.view.spending(b.opts.Run)
+	b.ratedAt = time.Now()
+}
+
+// Expect changes the number of calls that are foreseen.
+func (b *Book) Expect(more int64) {
+	b.mu.Lock()
+	b.demand.Expect += more
+	b.mu.Unlock()
+}
+
+// used is what counts against the cap: what the run paid, what is in doubt, and calls in flight at their worst.
+func (b *Book) used() dataset.Usage {
+	u := b.prior.Spent.Add(b.prior.InDoubt).Add(b.spent).Add(b.doubtful)
+	return u.Add(b.admitted.Minus(b.settled))
+}
+
+// Reserved calls: so many are admitted at the present rate until the flush after the next is durable.
+const reserveFor = 2 * time.Second
+
+// reserve returns the reservation to be written with the next flush: what was admitted, and what may be until the flush
+// after it. Reservations never allow more than the cap. The caller holds the lock or is alone.
+func (b *Book) reserve() dataset.Usage {
+	if b.fenced != nil || b.closing {
+		return b.admitted
+	}
+	calls := int64(math.Ceil(b.rate * reserveFor.Seconds()))
+	calls = max(calls, int64(2*b.demand.Window))
+	calls = min(calls, max(b.demand.Expect, 1))
+	used := b.used()
+	each := b.demand.Each
+	n := b.demand.Cap.room(used, each, calls)
+	if n == 0 && b.need.Calls > 0 {
+		each = b.need
+		n = b.demand.Cap.room(used, each, 1)
+	}
+	return b.admitted.Add(times(each, n))
+}
+
+// Admit waits until a call that costs at most worst may be made. Every admitted call must end in Record or Drop.
+// Errors: ErrFenced; ErrBudget when the call could cross the cap, whatever the calls in flight turn out to cost;
+// ErrClosed; the context's.
+func (b *Book) Admit(ctx context.Context, worst dataset.Usage) error {
+	worst.Calls = 1
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.fenced != nil:
+			return b.fenced
+		case !b.claimed || b.closing:
+			return ErrClosed
+		case b.demand.Cap.room(b.used(), worst, 1) < 1:
+			if b.admitted.Calls == b.settled.Calls {
+				return ErrBudget
+			}
+			b.needRoom = true
+		case b.stale(time.Now()):
+		case covers(b.limit, b.admitted.Add(worst)):
+			b.admitted = b.admitted.Add(worst)
+			b.demand.Expect--
+			if b.low() {
+				b.kick()
+			}
+			return nil
+		default:
+			b.need = worst
+			b.demand.Each = most(b.demand.Each, worst)
+			b.urgent = true
+			b.kick()
+		}
+		if err := b.await(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// low marks the reservation as urgent when half of it is used and a larger one is to be had.
+func (b *Book) low() bool {
+	left := b.limit.Calls - b.admitted.Calls
+	if b.urgent || left > (b.limit.Calls-b.reservedAt)/2 || b.demand.Expect <= left {
+		return false
+	}
+	b.urgent = true
+	return true
+}
+
+// Record notes the outcome of an admitted call. worst is what was admitted for it, lost the worst case of its failed tries
+// that may have been billed. The entry is durable after the next flush.
+func (b *Book) Record(e Entry, worst, lost dataset.Usage) {
+	worst.Calls = 1
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settle(worst, lost)
+	b.n++
+	e.Epoch, e.N = b.state.Epoch, b.n
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	e.At = e.At.UTC()
+	if len(e.LogProbs) > 0 && !json.Valid(e.LogProbs) {
+		e.LogProbs = nil // an entry that cannot be written would block all others
+	}
+	b.spent = b.spent.Add(e.Usage())
+	kept := &e
+	b.stand(kept)
+	if len(b.unflushed) == 0 {
+		b.oldest = time.Now()
+		b.kick()
+	}
+	b.unflushed = append(b.unflushed, kept)
+	b.unflushedBytes += len(e.Text) + len(e.LogProbs) + 256
+	if b.unflushedBytes > flushBytes {
+		b.urgent = true
+		b.kick()
+	}
+}
+
+// Drop gives an admitted call back that brought nothing to record. lost is the worst case of its tries that may have been billed.
+func (b *Book) Drop(worst, lost dataset.Usage) {
+	worst.Calls = 1
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settle(worst, lost)
+	b.demand.Expect++
+}
+
+func (b *Book) settle(worst, lost dataset.Usage) {
+	b.settled = b.settled.Add(worst)
+	b.doubtful = b.doubtful.Add(lost)
+	if b.needRoom {
+		b.needRoom = false
+		b.wake()
+	}
+}
