@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-type signal = syscall.Signal
+type sigKind = syscall.Signal
 
 const (
 	termSignal = syscall.SIGTERM
@@ -50,4 +50,4 @@ func spawn(args, env []string, dir string, lock *os.File) (pid int, err error) {
 
 func groupExists(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
 
-func signalGroup(pid int, sig signal) { _ = syscall.Kill(-pid, sig) }
+func signalGroup(pid int, sig sigKind) { _ = syscall.Kill(-pid, sig) }

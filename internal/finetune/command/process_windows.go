@@ -5,10 +5,10 @@ import (
 	"os"
 )
 
-type signal int
+type sigKind int
 
 const (
-	termSignal signal = iota
+	termSignal sigKind = iota
 	killSignal
 )
 

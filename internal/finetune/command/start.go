@@ -180,7 +180,7 @@ func (f folder) pid() (int, bool) {
 }
 
 // signal sends a signal to the program's group, when it runs.
-func (f folder) signal(sig signal) {
+func (f folder) signal(sig sigKind) {
 	if !f.alive() {
 		return
 	}

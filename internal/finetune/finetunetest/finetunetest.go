@@ -254,7 +254,7 @@ func endedStands(t *testing.T, w World) {
 
 func tellsProgress(t *testing.T, w World) {
 	b := w.Backend(t)
-	id := submit(t, b, NewJob(t, w, "progress", w.Endless, 12))
+	id := submit(t, b, NewJob(t, w, "progress", w.Endless, 120))
 	st := Await(t, b, id, func(st finetune.Status) bool { return st.Step > 1 && st.Loss > 0 })
 	if st.State != finetune.StateRunning || st.Steps < st.Step {
 		t.Errorf("%+v", st)

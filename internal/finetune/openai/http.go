@@ -137,6 +137,9 @@ func (b *Backend) newRequest(ctx context.Context, r request) (*http.Request, err
 		return nil, &finetune.Error{Class: finetune.ClassPermanent, Message: b.clean("make request: " + err.Error())}
 	}
 	if r.body != nil {
+		// Without GetBody, net/http does not repeat a POST behind our back, as it does when it sees an
+		// Idempotency-Key, which not every provider honours.
+		req.GetBody = nil
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if r.stream != nil {
