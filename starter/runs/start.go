@@ -307,3 +307,33 @@ func known(states map[int]string) string {
 	slices.Sort(all)
 	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(all)), ", "), "[]")
 }
+
+// Spec returns the complete spec of a run. Errors: ErrNotFound.
+func (c *Client) Spec(ctx context.Context, run string) (config.Run, error) {
+	var in workflows.SelfTrainInput
+	err := c.getJSON(ctx, recordKey(run), &in)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("run %s: %w. Try: starter list", run, ErrNotFound)
+	}
+	return in.Spec, err
+}
+
+// SourceFile is one local file of a source.
+type SourceFile struct {
+	Name string // relative to the source's folder, with slashes; of a single file its base name
+	Path string
+	Size int64
+}
+
+// LocalFiles lists the files that the upload of a source would send.
+func LocalFiles(source string) ([]SourceFile, error) {
+	files, _, err := scan(source)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]SourceFile, len(files))
+	for i, f := range files {
+		out[i] = SourceFile{Name: f.rel, Path: f.path, Size: f.size}
+	}
+	return out, nil
+}

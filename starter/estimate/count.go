@@ -1,0 +1,209 @@
+package estimate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tiktoken-go/tokenizer"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/corpus"
+)
+
+// Limits on what is read for a plan.
+const (
+	readBytes   = 128 << 20
+	readTime    = 20 * time.Second
+	tokenSample = 200 // texts that are tokenized; the others count by their characters
+)
+
+// File is one input file, local or in S3.
+type File struct {
+	Name string
+	Size int64
+	Open func(context.Context) (io.ReadCloser, error)
+}
+
+// Input is one source of a spec with its files.
+type Input struct {
+	Source config.Source
+	Files  []File
+}
+
+// Counted is what was found in the inputs, and how much of them was read to find it.
+type Counted struct {
+	Texts
+	Rejected  int64   `json:"rejected"`
+	Files     int     `json:"files"`
+	Bytes     int64   `json:"bytes"`
+	ReadShare float64 `json:"read_share"` // 1: all; else rows are extrapolated by bytes
+}
+
+// counter adds up texts and tokenizes the first of them.
+type counter struct {
+	codec                       tokenizer.Codec
+	rows, rejected              int64
+	chars                       [2]float64 // of instructions and outputs
+	sampledChars, sampledTokens float64
+	samples                     int
+}
+
+// Seeds counts seed pairs.
+func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
+	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error {
+		options := corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
+		for item, err := range corpus.Seeds(ctx, name, r, options) {
+			if err != nil {
+				return err
+			}
+			if item.Seed != nil {
+				c.add(item.Seed.Instruction, item.Seed.Output)
+			} else {
+				c.rejected++
+			}
+		}
+		return nil
+	})
+}
+
+// Documents counts the segments that documents are cut into.
+func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Counted, error) {
+	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error {
+		options := corpus.DocumentOptions{Format: s.Format, Text: s.Text, Segments: corpus.SegmentRules{
+			MinChars: rules.MinChars, MaxChars: rules.MaxChars, RepeatNGram: rules.RepeatNGram,
+			RepeatJaccard: rules.RepeatJaccard, UppercaseRatio: rules.UppercaseRatio, Navigation: rules.Navigation,
+		}}
+		for item, err := range corpus.Documents(ctx, name, r, options) {
+			if err != nil {
+				return err
+			}
+			if item.Segment != nil {
+				c.add("", item.Segment.Text)
+			} else {
+				c.rejected++
+			}
+		}
+		return nil
+	})
+}
+
+type reader func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error
+
+// count reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
+func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
+	codec, err := tokenizer.Get(tokenizer.O200kBase)
+	if err != nil {
+		return Counted{}, fmt.Errorf("count tokens: %w", err)
+	}
+	c := &counter{codec: codec}
+	type piece struct {
+		source config.Source
+		file   File
+	}
+	var pieces []piece
+	out := Counted{ReadShare: 1}
+	for _, in := range inputs {
+		for _, f := range in.Files {
+			pieces = append(pieces, piece{in.Source, f})
+			out.Bytes += f.Size
+		}
+	}
+	out.Files = len(pieces)
+	slices.SortFunc(pieces, func(a, b piece) int {
+		if a.file.Name < b.file.Name {
+			return -1
+		}
+		return 1
+	})
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] }) //nolint:gosec // a fair sample, not a secret
+	limited := &budget{left: readBytes, until: time.Now().Add(readTime)}
+	for _, p := range pieces {
+		if limited.spent() {
+			break
+		}
+		if err := readOne(ctx, c, p.source, p.file, limited, read); err != nil {
+			return out, fmt.Errorf("plan: read %s: %w", p.file.Name, err)
+		}
+	}
+	if limited.read < out.Bytes && limited.read > 0 {
+		out.ReadShare = float64(limited.read) / float64(out.Bytes)
+	}
+	out.Rejected = int64(float64(c.rejected) / out.ReadShare)
+	out.Texts = c.texts(out.ReadShare)
+	return out, nil
+}
+
+func readOne(ctx context.Context, c *counter, s config.Source, f File, limited *budget, read reader) error {
+	body, err := f.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	limited.r = body
+	err = read(ctx, c, s, f.Name, limited)
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+var errEnough = errors.New("enough was read")
+
+// budget is a reader that ends when enough was read.
+type budget struct {
+	r          io.Reader
+	left, read int64
+	until      time.Time
+}
+
+func (b *budget) spent() bool { return b.left <= 0 || time.Now().After(b.until) }
+
+func (b *budget) Read(p []byte) (int, error) {
+	if b.spent() {
+		return 0, errEnough
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left, b.read = b.left-int64(n), b.read+int64(n)
+	return n, err
+}
+
+func (c *counter) add(instruction, output string) {
+	c.rows++
+	c.chars[0] += float64(utf8.RuneCountInString(instruction))
+	c.chars[1] += float64(utf8.RuneCountInString(output))
+	if c.samples < tokenSample {
+		text := instruction + output
+		if n, err := c.codec.Count(text); err == nil {
+			c.samples++
+			c.sampledTokens += float64(n)
+			c.sampledChars += float64(utf8.RuneCountInString(text))
+		}
+	}
+}
+
+func (c *counter) texts(share float64) Texts {
+	if c.rows == 0 || c.sampledChars == 0 {
+		return Texts{}
+	}
+	perChar := c.sampledTokens / c.sampledChars / float64(c.rows)
+	return Texts{Rows: int64(float64(c.rows)/share + 0.5), Instruction: c.chars[0] * perChar, Output: c.chars[1] * perChar}
+}
+
+// Tokens counts the tokens of a text.
+func Tokens(text string) float64 {
+	codec, err := tokenizer.Get(tokenizer.O200kBase)
+	if err != nil {
+		return float64(len(text)) / 4
+	}
+	n, err := codec.Count(text)
+	if err != nil {
+		return float64(len(text)) / 4
+	}
+	return float64(n)
+}

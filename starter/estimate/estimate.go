@@ -1,0 +1,286 @@
+// Package estimate tells what a run would ask, cost and take, and spends nothing.
+package estimate
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/finetune"
+)
+
+// What is assumed where nothing better is known. Each is told beside the figures.
+const (
+	instructionTokens = 80   // a generated instruction; the paper's have 352 characters on average
+	ratingTokens      = 200  // a brief reasoning and a score
+	unreadableRatings = 0.12 // share of ratings that cannot be read and are asked again (published: 88 % valid)
+	unreadableOther   = 0.02
+	firstToken        = 0.6 // seconds until an answer begins
+	tokensPerSecond   = 60  // of one answer, after that
+	shareAbove45      = 41821.0 / 502133
+	shareAbove4       = 195043.0 / 502133
+)
+
+// Texts are rows with their mean lengths in tokens. Seeds have both texts, segments an output only.
+type Texts struct {
+	Rows        int64   `json:"rows"`
+	Instruction float64 `json:"instruction_tokens"`
+	Output      float64 `json:"output_tokens"`
+}
+
+// Prompts are the tokens that a template adds to the texts put into it.
+type Prompts struct {
+	Backtranslate, Rate float64
+}
+
+// Stage is one step of the plan. Cost and Seconds are nil where they are not known.
+type Stage struct {
+	Name             string   `json:"name"`
+	Iteration        int      `json:"iteration"`
+	Rows             int64    `json:"rows"`
+	Calls            int64    `json:"calls"`
+	PromptTokens     int64    `json:"prompt_tokens"`
+	CompletionTokens int64    `json:"completion_tokens"`
+	TrainedTokens    int64    `json:"trained_tokens"`
+	Cost             *float64 `json:"usd"`
+	Seconds          *float64 `json:"seconds"`
+	worst            amount
+}
+
+// amount is what a budget limits.
+type amount struct {
+	calls, tokens int64
+	cost          *float64
+}
+
+// Total adds up stages. Cost is what is known of it; Unknown says that it is not all. Seconds leave training out.
+type Total struct {
+	Calls            int64   `json:"calls"`
+	PromptTokens     int64   `json:"prompt_tokens"`
+	CompletionTokens int64   `json:"completion_tokens"`
+	TrainedTokens    int64   `json:"trained_tokens"`
+	Cost             float64 `json:"usd"`
+	Unknown          bool    `json:"usd_incomplete"`
+	Seconds          float64 `json:"seconds"`
+}
+
+// Plan is what a run is expected to do, and what it would ask at the very most, with every answer as long as it may be and
+// every row asked as often as it may be.
+type Plan struct {
+	Run         string   `json:"run"`
+	Mode        string   `json:"augment"` // once or each
+	Seeds       Texts    `json:"seeds"`
+	Segments    Texts    `json:"segments"`
+	Stages      []Stage  `json:"stages"`
+	Total       Total    `json:"total"`
+	AtMost      Total    `json:"at_most"`
+	Assumptions []string `json:"assumptions"`
+	Warnings    []string `json:"warnings"`
+}
+
+// planner carries what all stages need.
+type planner struct {
+	run    config.Run
+	worker config.Worker
+	prompt Prompts
+	plan   Plan
+}
+
+// Make plans a run over the given texts.
+func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Prompts) Plan {
+	p := planner{run: run, worker: worker, prompt: prompt}
+	p.plan = Plan{Run: run.Name, Mode: run.AugmentMode(), Seeds: seeds, Segments: segments}
+	selected := int64(math.Round(float64(segments.Rows) * selectedShare(run.Curate.Threshold)))
+	pair := Texts{Rows: selected, Instruction: instructionTokens, Output: segments.Output}
+
+	p.train("train myx", 0, seeds, Texts{})
+	p.augment(0, segments)
+	if run.Rate.Judge == nil {
+		p.train("train m0", 0, seeds, Texts{})
+	}
+	for t := 1; t <= run.Iterations; t++ {
+		if t > 1 && p.plan.Mode == config.AugmentEach {
+			p.train("train myx", t, seeds, pair)
+			p.augment(t, segments)
+		}
+		p.rate(t, segments)
+		p.train(fmt.Sprintf("train m%d", t), t, seeds, pair)
+	}
+	p.total()
+	p.assume()
+	return p.plan
+}
+
+// selectedShare is the share of candidates that the paper's second iteration selected at this threshold.
+func selectedShare(threshold float64) float64 {
+	switch {
+	case threshold >= 4.5:
+		return shareAbove45
+	case threshold >= 4:
+		return shareAbove4
+	default:
+		return 1
+	}
+}
+
+func (p *planner) augment(t int, segments Texts) {
+	s := p.run.Augment.Sampling
+	p.ask("augment", t, config.ModelsAsked(p.run, p.worker)[0], s, segments.Rows, unreadableOther,
+		p.prompt.Backtranslate+segments.Output, math.Min(instructionTokens, float64(s.MaxTokens)))
+}
+
+func (p *planner) rate(t int, segments Texts) {
+	s := p.run.Rate.Sampling
+	asked := config.ModelsAsked(p.run, p.worker)
+	p.ask("rate", t, asked[len(asked)-1], s, segments.Rows*int64(max(1, p.run.Rate.Samples)), unreadableRatings,
+		p.prompt.Rate+instructionTokens+segments.Output, math.Min(ratingTokens, float64(s.MaxTokens)))
+}
+
+// ask adds a stage of rows × calls to a model.
+func (p *planner) ask(name string, t int, model config.Asked, s config.Sampling, rows int64, again, prompt, answer float64) {
+	tries := 1.0
+	for i, share := 1, again; i < s.Attempts; i, share = i+1, share*again {
+		tries += share
+	}
+	calls := int64(math.Ceil(float64(rows) * tries))
+	provider := p.worker.Providers[model.Provider]
+	price, known := provider.PriceOfTrained(model.Model)
+	stage := Stage{
+		Name: name, Iteration: t, Rows: rows, Calls: calls,
+		PromptTokens: int64(float64(calls) * prompt), CompletionTokens: int64(float64(calls) * answer),
+	}
+	most := rows * int64(s.Attempts)
+	stage.worst = amount{calls: most, tokens: int64(float64(most) * (prompt + float64(s.MaxTokens)))}
+	if known {
+		stage.Cost = cost(price, float64(calls), prompt, answer)
+		stage.worst.cost = cost(price, float64(most), prompt, float64(s.MaxTokens))
+	} else if calls > 0 {
+		p.warn(fmt.Sprintf("no price for model %s at provider %s, so its cost is not known", model.Model, model.Provider))
+	}
+	seconds := p.seconds(provider, s, float64(calls), prompt, answer)
+	stage.Seconds = &seconds
+	p.plan.Stages = append(p.plan.Stages, stage)
+}
+
+// cost is in US dollars, without discounts for cached prompts.
+func cost(price config.Price, calls, prompt, answer float64) *float64 {
+	usd := calls * (prompt*price.Input + answer*price.Output) / 1e6
+	return &usd
+}
+
+// seconds is the longest of what the calls in flight, the request rate and the token rate allow.
+func (p *planner) seconds(provider config.Provider, s config.Sampling, calls, prompt, answer float64) float64 {
+	flight := float64(max(1, s.InFlight))
+	if limit := provider.Limits.InFlight * max(1, provider.Limits.Workers); limit > 0 {
+		flight = math.Min(flight, float64(limit))
+	}
+	out := calls * (firstToken + answer/tokensPerSecond) / flight
+	if r := provider.Limits.RequestsPerMinute; r > 0 {
+		out = math.Max(out, calls/r*60)
+	}
+	if r := provider.Limits.TokensPerMinute; r > 0 {
+		out = math.Max(out, calls*(prompt+answer)/r*60)
+	}
+	return out
+}
+
+// train adds a fine-tuning job over seeds and pairs.
+func (p *planner) train(name string, t int, seeds, pairs Texts) {
+	rows := seeds.Rows + pairs.Rows
+	h, by := finetune.PaperHyper(rows), p.run.Model.Hyper
+	h = h.Override(finetune.Hyper{Epochs: by.Epochs, Steps: by.Steps, BatchSize: by.BatchSize})
+	epochs := h.Epochs
+	if h.Steps > 0 && h.BatchSize > 0 && rows > 0 {
+		epochs = float64(h.Steps) * float64(h.BatchSize) / float64(rows)
+	}
+	tokens := epochs * (float64(seeds.Rows)*(seeds.Instruction+seeds.Output) + float64(pairs.Rows)*(pairs.Instruction+pairs.Output))
+	stage := Stage{Name: name, Iteration: t, Rows: rows, TrainedTokens: int64(tokens)}
+	trainer := p.worker.Trainers[p.run.Model.Trainer]
+	if trainer.Backend == config.BackendCommand {
+		free := 0.0
+		stage.Cost = &free
+	} else {
+		provider := p.worker.Providers[trainer.Provider]
+		price, known := provider.PriceOfTrained("ft:" + p.run.Model.Base)
+		if !known || price.Training == 0 {
+			price, known = provider.Price(p.run.Model.Base)
+		}
+		if known && (price.Training > 0 || price == (config.Price{AsOf: price.AsOf})) {
+			usd := tokens * price.Training / 1e6
+			stage.Cost = &usd
+		} else {
+			p.warn(fmt.Sprintf("no training price for %s at provider %s, so the cost of training is not known", p.run.Model.Base, trainer.Provider))
+		}
+	}
+	stage.worst.cost = stage.Cost
+	p.plan.Stages = append(p.plan.Stages, stage)
+}
+
+func (p *planner) warn(text string) {
+	for _, w := range p.plan.Warnings {
+		if w == text {
+			return
+		}
+	}
+	p.plan.Warnings = append(p.plan.Warnings, text)
+}
+
+func (p *planner) total() {
+	sum, most := &p.plan.Total, &p.plan.AtMost
+	for _, s := range p.plan.Stages {
+		sum.Calls, sum.PromptTokens, sum.CompletionTokens = sum.Calls+s.Calls, sum.PromptTokens+s.PromptTokens, sum.CompletionTokens+s.CompletionTokens
+		sum.TrainedTokens, most.TrainedTokens = sum.TrainedTokens+s.TrainedTokens, most.TrainedTokens+s.TrainedTokens
+		most.Calls += s.worst.calls
+		most.CompletionTokens += s.worst.tokens - promptOf(s)
+		most.PromptTokens += promptOf(s)
+		if s.Cost == nil {
+			sum.Unknown, most.Unknown = true, true
+		} else {
+			sum.Cost, most.Cost = sum.Cost+*s.Cost, most.Cost+*s.worst.cost
+		}
+		if s.Seconds != nil {
+			sum.Seconds += *s.Seconds
+		}
+	}
+	b := p.run.Budget
+	for _, c := range []struct {
+		what        string
+		limit, need float64
+	}{
+		{"calls", float64(b.Calls), float64(sum.Calls)},
+		{"tokens", float64(b.Tokens), float64(sum.PromptTokens + sum.CompletionTokens)},
+		{"usd", b.USD, sum.Cost},
+	} {
+		if c.limit > 0 && c.need > c.limit {
+			p.warn(fmt.Sprintf("budget.%s is %.6g and about %.6g are expected: the run will stop before its end and wait for starter set", c.what, c.limit, c.need))
+		}
+	}
+	if p.plan.Segments.Rows == 0 {
+		p.warn("no segment was found: check documents and segments in the spec")
+	}
+	if p.plan.Seeds.Rows == 0 {
+		p.warn("no seed pair was found: check seeds in the spec")
+	}
+}
+
+// promptOf returns the prompt tokens of a stage at the very most.
+func promptOf(s Stage) int64 {
+	if s.Calls == 0 {
+		return 0
+	}
+	return int64(float64(s.PromptTokens) / float64(s.Calls) * float64(s.worst.calls))
+}
+
+func (p *planner) assume() {
+	say := func(format string, args ...any) {
+		p.plan.Assumptions = append(p.plan.Assumptions, fmt.Sprintf(format, args...))
+	}
+	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
+	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
+	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)
+	say("an answer takes %.1f s and one more for each %d tokens; training time depends on the trainer and is not counted", firstToken, tokensPerSecond)
+	say("duplicates and rejected rows cost nothing and are not taken off; nor are cached prompts and answers paid for before")
+	if p.worker.Trainers[p.run.Model.Trainer].Backend == config.BackendCommand {
+		say("training on your own machines is counted as free")
+	}
+}

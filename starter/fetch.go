@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/starter/screen"
+)
+
+type forkCmd struct {
+	runName
+	settings
+	asJSON
+	From  int      `required:"" placeholder:"ITERATION" help:"The iteration that the fork does first."`
+	File  string   `short:"f" placeholder:"FILE" help:"The fork's run spec (default: that of the run)."`
+	Name  string   `short:"n" required:"" placeholder:"NAME" help:"Name of the fork."`
+	Set   []string `placeholder:"PATH=VALUE" sep:"none" help:"Change one value of the spec. Repeatable."`
+	Watch bool     `help:"Watch the fork after it started."`
+}
+
+// Help teaches by example.
+func (forkCmd) Help() string {
+	return `
+The fork has the seeds, segments, candidates and models that the run had when the iteration began, and goes on under its own spec and budget. The run itself is not touched.
+
+Examples:
+
+    starter fork my-run --from 2 --name my-run-k4 --set curate.threshold=4
+    starter fork my-run --from 1 --name judged -f judged.yaml --watch
+`
+}
+
+// Run is the command.
+func (c *forkCmd) Run(a *app) error {
+	worker, err := c.load()
+	if err != nil {
+		return err
+	}
+	var spec config.Run
+	if c.File != "" {
+		if spec, _, err = (specFile{File: c.File, Name: c.Name, Set: c.Set}).load(c.settings); err != nil {
+			return err
+		}
+		if err := checkPrompts(spec.Prompts, filepath.Dir(c.File)); err != nil {
+			return err
+		}
+	}
+	client, err := a.connect(a.ctx, worker)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if c.File == "" {
+		parent, err := client.Spec(a.ctx, c.Of)
+		if err != nil {
+			return err
+		}
+		body, err := json.Marshal(parent)
+		if err != nil {
+			return fmt.Errorf("fork: %w", err)
+		}
+		name := "the spec of run " + c.Of
+		spec, err = config.ParseRun(name, body, append(append([]string(nil), c.Set...), "name="+c.Name)...)
+		if err = errors.Join(err, config.In(name, config.CheckTogether(spec, worker))); err != nil {
+			return err
+		}
+	}
+	if err := a.preflight(client); err != nil {
+		return err
+	}
+	if c.File != "" {
+		if spec, err = client.Prepare(a.ctx, spec, filepath.Dir(c.File), a.uploads()); err != nil {
+			return err
+		}
+	}
+	started, err := client.Fork(a.ctx, c.Of, c.From, spec)
+	if err != nil {
+		return err
+	}
+	return a.started(client, started, c.JSON, c.Watch)
+}
+
+type reportCmd struct {
+	runName
+	settings
+	Out string `short:"o" placeholder:"FILE" help:"Where to write it (default: RUN.html)."`
+}
+
+// Help teaches by example.
+func (reportCmd) Help() string {
+	return `
+The report is one HTML file that opens without a network: scores of each iteration, sizes and lengths beside the paper's, what was rejected and why, cost, samples. It is written anew at the end of each iteration.
+
+Example:
+
+    starter report my-run --out report.html
+`
+}
+
+// Run is the command.
+func (c *reportCmd) Run(a *app) error {
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if c.Out == "" {
+		c.Out = c.Of + ".html"
+	}
+	if err := client.Report(a.ctx, c.Of, c.Out); err != nil {
+		return err
+	}
+	a.say("%s", c.Out)
+	return nil
+}
+
+type pullCmd struct {
+	runName
+	settings
+	Set       string `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds" help:"Dataset, one of ${enum} (default: ${default})."`
+	Iteration int    `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
+	Out       string `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
+	Format    string `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows."`
+}
+
+// Help teaches by example.
+func (pullCmd) Help() string {
+	return `
+An interrupted pull goes on where it stopped: files appear whole or not at all, and datasets never change.
+
+Examples:
+
+    starter pull my-run                                       the newest training set, as Parquet, to my-run-training
+    starter pull my-run --set ratings --iteration 1 --out r1
+    starter pull my-run --format jsonl --out - | head -1
+`
+}
+
+// Run is the command.
+func (c *pullCmd) Run(a *app) error {
+	if c.Out == "-" && c.Format != "jsonl" {
+		return usage("Parquet is not written to standard output. Try: --format jsonl, or --out DIR")
+	}
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ref, err := client.Dataset(a.ctx, c.Of, dataset.Kind(c.Set), c.Iteration)
+	if err != nil {
+		return err
+	}
+	if c.Out == "" {
+		c.Out = c.Of + "-" + c.Set
+	}
+	switch {
+	case c.Out == "-":
+		out := bufio.NewWriterSize(a.out, 1<<20)
+		_, err := client.WriteJSONL(a.ctx, ref, out)
+		return errors.Join(err, out.Flush())
+	case c.Format == "jsonl":
+		var rows int64
+		target := filepath.Join(c.Out, c.Set+".jsonl")
+		err := runs.WriteFile(target, func(w io.Writer) (err error) {
+			rows, err = client.WriteJSONL(a.ctx, ref, w)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.say("%s: %s rows", target, screen.Count(rows))
+		return nil
+	}
+	var last runs.PullProgress
+	if err := client.Pull(a.ctx, ref, c.Out, func(p runs.PullProgress) { last = p }); err != nil {
+		return err
+	}
+	a.say("%s: %s rows in %d files, %s, %d there before", c.Out, screen.Count(ref.Rows), last.Files, screen.Bytes(last.Bytes), last.Skipped)
+	if c.Out != "" {
+		a.warn("read it with: duckdb -c \"from '%s/*.parquet' limit 5\"", filepath.ToSlash(c.Out))
+	}
+	return nil
+}
+
+type versionCmd struct{ asJSON }
+
+// Run is the command.
+func (c *versionCmd) Run(a *app) error {
+	v := struct {
+		Version  string `json:"version"`
+		Revision string `json:"revision,omitempty"`
+		Modified bool   `json:"modified,omitempty"`
+		Go       string `json:"go"`
+	}{Version: "(devel)"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Go = info.GoVersion
+		if info.Main.Version != "" {
+			v.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				v.Revision = s.Value
+			case "vcs.modified":
+				v.Modified = s.Value == "true"
+			}
+		}
+	}
+	if c.JSON {
+		return a.print(v)
+	}
+	a.say("selfalign %s %s %s", v.Version, v.Revision, v.Go)
+	return nil
+}

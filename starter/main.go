@@ -1,0 +1,152 @@
+// Command starter starts, watches and steers runs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/starter/runs"
+)
+
+// Exit codes, on which scripts may rely.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2   // bad input: the spec, the settings, the command line, or a conflict with what is there
+	exitWaiting     = 3   // the run is blocked or waits for an approval
+	exitCancelled   = 4   // the run was cancelled
+	exitNotFound    = 5   // no such run, or nothing yet of what was asked
+	exitUnreachable = 6   // Temporal, a worker or S3 does not answer
+	exitInterrupted = 130 // interrupted from the keyboard
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main with everything given to it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{ctx: ctx, in: stdin, out: stdout, err: stderr, connect: runs.Connect}
+	return a.run(args)
+}
+
+// app is what commands work with.
+type app struct {
+	ctx      context.Context //nolint:containedctx // one command is one call
+	in       io.Reader
+	out, err io.Writer
+	connect  func(context.Context, config.Worker) (*runs.Client, error)
+}
+
+// cli is the command line. The help of each command stands beside it.
+type cli struct {
+	Start   startCmd   `cmd:"" help:"Start a run, or find it where it is."`
+	Plan    planCmd    `cmd:"" help:"Tell what a run would ask, cost and take. Spends nothing."`
+	Watch   watchCmd   `cmd:"" help:"Watch a run until it ends or waits for you."`
+	List    listCmd    `cmd:"" help:"List the runs in the bucket."`
+	Pause   pauseCmd   `cmd:"" help:"Pause a run: no new calls, those in flight finish."`
+	Resume  resumeCmd  `cmd:"" help:"Go on after a pause."`
+	Approve approveCmd `cmd:"" help:"Open, or refuse, the gate that a run waits at."`
+	Set     setCmd     `cmd:"" help:"Change the budget, speed, threshold or iterations of a run."`
+	Cancel  cancelCmd  `cmd:"" help:"End a run. What it made stays."`
+	Retry   retryCmd   `cmd:"" help:"Try again what blocked a run."`
+	Fork    forkCmd    `cmd:"" help:"Start a new run from an iteration of another."`
+	Report  reportCmd  `cmd:"" help:"Download the HTML report of a run."`
+	Pull    pullCmd    `cmd:"" help:"Download a dataset of a run, as Parquet or JSONL."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+const about = `Self-alignment by instruction backtranslation, on Temporal and S3.
+
+Exit codes: 0 done · 1 failure · 2 bad input · 3 the run is blocked or waits for an approval · 4 cancelled · 5 not found · 6 Temporal, a worker or S3 does not answer · 130 interrupted.`
+
+// exited carries the exit code out of the parser, which ends by a call.
+type exited int
+
+func (a *app) run(args []string) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	var line cli
+	parser, err := kong.New(&line, kong.Name("starter"), kong.Description(about), kong.Writers(a.out, a.err),
+		kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}))
+	if err != nil {
+		return a.fail(err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		hint := "starter --help"
+		var parse *kong.ParseError
+		if errors.As(err, &parse) && parse.Context != nil && parse.Context.Command() != "" {
+			hint = "starter " + strings.Fields(parse.Context.Command())[0] + " --help"
+		}
+		fmt.Fprintf(a.err, "%v. Try: %s\n", err, hint)
+		return exitUsage
+	}
+	return a.fail(command.Run(a))
+}
+
+// status is the error of a command that did its work and has an exit code to tell.
+type status int
+
+func (s status) Error() string { return fmt.Sprintf("exit %d", int(s)) }
+
+// usage is a mistake in what was asked for.
+type usage string
+
+func (u usage) Error() string { return string(u) }
+
+// fail prints an error and returns its exit code.
+func (a *app) fail(err error) int {
+	var told status
+	if err == nil || errors.As(err, &told) {
+		return int(told)
+	}
+	if a.ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.err, "interrupted; a run that was started goes on by itself")
+		return exitInterrupted
+	}
+	fmt.Fprintln(a.err, err)
+	var (
+		spec     *config.Error
+		wrong    usage
+		conflict *runs.ConflictError
+	)
+	switch {
+	case errors.As(err, &spec), errors.As(err, &wrong), errors.As(err, &conflict):
+		return exitUsage
+	case unreachable(err):
+		return exitUnreachable
+	case errors.Is(err, runs.ErrNotFound):
+		return exitNotFound
+	default:
+		return exitFailure
+	}
+}
+
+func unreachable(err error) bool {
+	var u *runs.UnreachableError
+	return errors.As(err, &u)
+}

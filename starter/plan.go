@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/prompt"
+	"github.com/selfalign/selfalign/starter/estimate"
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/starter/screen"
+)
+
+type planCmd struct {
+	specFile
+	settings
+	asJSON
+}
+
+// Help teaches by example.
+func (planCmd) Help() string {
+	return `
+Reads the sources (a fair sample of large ones), cuts them into segments, counts tokens and multiplies. Asks no model, writes nothing, needs neither Temporal nor a worker. Prices come from the worker's settings; an unknown price is said to be unknown.
+
+Examples:
+
+    starter plan -f run.yaml -w worker.yaml
+    starter plan -f run.yaml --set rate.samples=3 --json | jq .total
+`
+}
+
+// Run is the command.
+func (c *planCmd) Run(a *app) error {
+	spec, worker, err := c.specFile.load(c.settings)
+	if err != nil {
+		return err
+	}
+	if err := checkPrompts(spec.Prompts, c.dir()); err != nil {
+		return err
+	}
+	seedInputs, err := inputs(a.ctx, spec.Seeds, c.dir(), worker)
+	if err != nil {
+		return err
+	}
+	documentInputs, err := inputs(a.ctx, spec.Documents, c.dir(), worker)
+	if err != nil {
+		return err
+	}
+	seeds, err := estimate.Seeds(a.ctx, seedInputs)
+	if err != nil {
+		return err
+	}
+	documents, err := estimate.Documents(a.ctx, documentInputs, spec.Segments)
+	if err != nil {
+		return err
+	}
+	overhead, err := promptTokens(spec.Prompts, c.dir())
+	if err != nil {
+		return err
+	}
+	plan := estimate.Make(spec, worker, seeds.Texts, documents.Texts, overhead)
+	for _, part := range []struct {
+		what string
+		estimate.Counted
+	}{{"seeds", seeds}, {"documents", documents}} {
+		if part.ReadShare < 1 {
+			plan.Assumptions = append([]string{fmt.Sprintf("%.1f %% of the bytes of %s were read, the rest is extrapolated", part.ReadShare*100, part.what)}, plan.Assumptions...)
+		}
+	}
+	if c.JSON {
+		return a.print(struct {
+			estimate.Plan
+			SeedsRead     estimate.Counted `json:"seeds_read"`
+			DocumentsRead estimate.Counted `json:"documents_read"`
+		}{plan, seeds, documents})
+	}
+	return a.printPlan(plan, seeds, documents)
+}
+
+func (a *app) printPlan(plan estimate.Plan, seeds, documents estimate.Counted) error {
+	a.say("plan of %s (nothing was asked or spent)\n", plan.Run)
+	a.say("seeds      %s pairs in %d files, %.0f + %.0f tokens each; %s records rejected", screen.Count(seeds.Rows), seeds.Files, seeds.Instruction, seeds.Output, screen.Count(seeds.Rejected))
+	a.say("documents  %s segments in %d files, %s, %.0f tokens each; %s pieces rejected\n", screen.Count(documents.Rows), documents.Files, screen.Bytes(documents.Bytes), documents.Output, screen.Count(documents.Rejected))
+	table := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "it\tstage\trows\tcalls\ttokens in\ttokens out\ttrained on\tcost\ttime\t")
+	for _, s := range plan.Stages {
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Iteration, s.Name, screen.Count(s.Rows), dash(s.Calls), dash(s.PromptTokens),
+			dash(s.CompletionTokens), dash(s.TrainedTokens), dollars(s.Cost), seconds(s.Seconds))
+	}
+	for _, t := range []struct {
+		name string
+		estimate.Total
+	}{{"expected", plan.Total}, {"at most", plan.AtMost}} {
+		cost := fmt.Sprintf("$%.2f", t.Cost)
+		if t.Unknown {
+			cost = "unknown"
+			if t.Cost > 0 {
+				cost = fmt.Sprintf("$%.2f + ?", t.Cost)
+			}
+		}
+		span := ""
+		if t.Seconds > 0 {
+			span = seconds(&t.Seconds)
+		}
+		fmt.Fprintf(table, "\t%s\t\t%s\t%s\t%s\t%s\t%s\t%s\t\n", t.name, dash(t.Calls), dash(t.PromptTokens), dash(t.CompletionTokens), dash(t.TrainedTokens), cost, span)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	a.say("\nassumed:")
+	for _, s := range plan.Assumptions {
+		a.say("  - %s", s)
+	}
+	for _, w := range plan.Warnings {
+		a.warn("warning: %s", w)
+	}
+	return nil
+}
+
+func dash(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return screen.Count(n)
+}
+
+func dollars(usd *float64) string {
+	switch {
+	case usd == nil:
+		return "unknown"
+	case *usd == 0:
+		return "-"
+	default:
+		return fmt.Sprintf("$%.2f", *usd)
+	}
+}
+
+func seconds(s *float64) string {
+	if s == nil {
+		return "?"
+	}
+	return screen.Span(time.Duration(*s * float64(time.Second)))
+}
+
+// promptTokens counts what the templates add to the texts put into them.
+func promptTokens(p config.Prompts, dir string) (estimate.Prompts, error) {
+	texts, err := runs.InlinePrompts(p, dir)
+	if err != nil {
+		return estimate.Prompts{}, err
+	}
+	count := func(name, text string) (float64, error) {
+		template, err := prompt.Embedded(name)
+		if text != "" {
+			template, err = prompt.Parse(name, text)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("plan: %w", err)
+		}
+		messages, err := template.Render(prompt.Vars{Instruction: "x", Output: "x"})
+		if err != nil {
+			return 0, fmt.Errorf("plan: %w", err)
+		}
+		tokens := 0.0
+		for _, m := range messages {
+			tokens += estimate.Tokens(m.Content) + 4 // the marks around a message
+		}
+		return tokens, nil
+	}
+	out := estimate.Prompts{}
+	if out.Backtranslate, err = count("backtranslate", texts.Backtranslate); err != nil {
+		return out, err
+	}
+	out.Rate, err = count("rate", texts.Rate)
+	return out, err
+}
+
+// inputs lists the files of sources, local ones and those in S3.
+func inputs(ctx context.Context, sources []config.Source, dir string, w config.Worker) ([]estimate.Input, error) {
+	var out []estimate.Input
+	for _, s := range sources {
+		in := estimate.Input{Source: s}
+		var err error
+		if rest, ok := strings.CutPrefix(s.Path, "s3://"); ok {
+			in.Files, err = remote(ctx, rest, w)
+		} else {
+			in.Files, err = local(runs.Local(dir, s.Path))
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, in)
+	}
+	return out, nil
+}
+
+func local(path string) ([]estimate.File, error) {
+	files, err := runs.LocalFiles(path)
+	if err != nil {
+		return nil, usage(err.Error())
+	}
+	out := make([]estimate.File, len(files))
+	for i, f := range files {
+		out[i] = estimate.File{Name: f.Name, Size: f.Size, Open: func(context.Context) (io.ReadCloser, error) { return os.Open(f.Path) }}
+	}
+	return out, nil
+}
+
+// remote lists an object or everything below a prefix, in any bucket that the settings' keys reach.
+func remote(ctx context.Context, address string, w config.Worker) ([]estimate.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	bucket, key, _ := strings.Cut(address, "/")
+	store, err := blob.Open(ctx, blob.Config{
+		Bucket: bucket, Endpoint: w.Store.Endpoint, Region: w.Store.Region, PathStyle: w.Store.PathStyle,
+		AccessKeyEnv: w.Store.AccessKeyEnv, SecretKeyEnv: w.Store.SecretKeyEnv,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	var out []estimate.File
+	add := func(i blob.Info) error {
+		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]
+		out = append(out, estimate.File{Name: name, Size: i.Size, Open: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, i.Key) }})
+		return nil
+	}
+	if !strings.HasSuffix(key, "/") {
+		info, err := store.Stat(ctx, key)
+		if err == nil {
+			err = add(info)
+			return out, err
+		}
+		if !errors.Is(err, blob.ErrNotFound) {
+			return nil, &runs.UnreachableError{What: "s3://" + bucket, Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
+		}
+		key += "/"
+	}
+	if err := store.List(ctx, key, add); err != nil {
+		return nil, &runs.UnreachableError{What: "s3://" + bucket, Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("s3://%s: %w", address, runs.ErrNotFound)
+	}
+	return out, nil
+}

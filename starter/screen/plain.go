@@ -1,0 +1,86 @@
+package screen
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// plainEvery is how often a running stage is told of in a pipe, where nothing else changes.
+const plainEvery = 10 * time.Second
+
+// plain remembers what was told.
+type plain struct {
+	phase  string
+	stages map[string]told
+	sets   int
+}
+
+type told struct {
+	state string
+	at    time.Time
+	done  int64
+}
+
+// show prints what changed since the last look.
+func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
+	for _, s := range seen.Stages {
+		key := stageKey(s)
+		last, before := p.stages[key]
+		moved := s.Done != last.done && now.Sub(last.at) >= plainEvery
+		if before && last.state == s.State && !(moved && s.State == workflows.StageRunning) {
+			continue
+		}
+		p.stages[key] = told{s.State, now, s.Done}
+		fmt.Fprintln(out, line(s, r.of(s)))
+	}
+	sets := histograms(seen)
+	for n, set := range sets {
+		if n >= p.sets && set.ended {
+			fmt.Fprintln(out, set)
+			p.sets = n + 1
+		}
+	}
+	phase := seen.Phase
+	for _, text := range []string{seen.Message, seen.Note} {
+		if text != "" {
+			phase += ": " + Clean(strings.ReplaceAll(text, "\n", "; "))
+		}
+	}
+	if phase != p.phase {
+		p.phase = phase
+		fmt.Fprintf(out, "%s %s · %s\n", seen.Run, phase, Spending(seen.Status))
+	}
+}
+
+// line tells a stage in one line, as in: 1 rate: running 120/400 rows, 12/s, 23s left, $0.03, 4 rejected
+func line(s workflows.StageStatus, rate float64) string {
+	text := fmt.Sprintf("%d %s: %s %s", s.Iteration, s.Name, s.State, Count(s.Done))
+	if s.Total > 0 {
+		text += "/" + Count(s.Total)
+	}
+	parts := []string{strings.TrimSpace(text + " " + s.Unit)}
+	if s.Loss > 0 {
+		parts = append(parts, fmt.Sprintf("loss %.3g", s.Loss))
+	}
+	if rate > 0 {
+		parts = append(parts, speed(rate))
+		if s.State == workflows.StageRunning && s.Total > s.Done {
+			parts = append(parts, Span(time.Duration(float64(s.Total-s.Done)/rate*float64(time.Second)))+" left")
+		}
+	}
+	if s.Usage.Calls > 0 {
+		parts = append(parts, Count(s.Usage.Calls)+" calls", Money(s.Usage))
+	}
+	if s.Reused > 0 {
+		parts = append(parts, Count(s.Reused)+" reused")
+	}
+	if s.Rejected > 0 {
+		parts = append(parts, Count(s.Rejected)+" rejected")
+	}
+	return Clean(strings.Join(parts, ", "))
+}

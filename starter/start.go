@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"os"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/prompt"
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/starter/screen"
+)
+
+type startCmd struct {
+	specFile
+	settings
+	asJSON
+	Watch bool `help:"Watch the run after it started."`
+}
+
+// Help teaches by example.
+func (startCmd) Help() string {
+	return `
+Checks the spec, uploads local sources (what is in the bucket already is not sent again), and starts the run. Starting the same spec again is safe: it finds the run where it is, and starts it if a crash or a lost Temporal kept it from starting.
+
+Examples:
+
+    starter start -f run.yaml -w worker.yaml --watch
+    starter start -f run.yaml --name warmer --set augment.temperature=1.0
+    starter start -f run.yaml --set 'approve=[finetune]' --set budget.calls=20000
+`
+}
+
+// Run is the command.
+func (c *startCmd) Run(a *app) error {
+	spec, worker, err := c.specFile.load(c.settings)
+	if err != nil {
+		return err
+	}
+	if err := checkPrompts(spec.Prompts, c.dir()); err != nil {
+		return err
+	}
+	client, err := a.connect(a.ctx, worker)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := a.preflight(client); err != nil {
+		return err
+	}
+	if spec, err = client.Prepare(a.ctx, spec, c.dir(), a.uploads()); err != nil {
+		return err
+	}
+	started, err := client.Start(a.ctx, spec, nil)
+	if err != nil {
+		return err
+	}
+	return a.started(client, started, c.JSON, c.Watch)
+}
+
+// preflight finds out what cannot be reached before anything is sent.
+func (a *app) preflight(client *runs.Client) error {
+	warnings, err := client.Preflight(a.ctx)
+	for _, w := range warnings {
+		a.warn("warning: %s", w)
+	}
+	return err
+}
+
+// started tells what Start did, and goes on to watch.
+func (a *app) started(client *runs.Client, s runs.Started, json, watch bool) error {
+	if watch {
+		a.warn("%s", startedLine(s))
+		return a.watch(client, s.Run, json, false)
+	}
+	if json {
+		return a.print(s)
+	}
+	a.say("%s", startedLine(s))
+	if l := link(client, s.Run); l != "" {
+		a.say("in the browser: %s", l)
+	}
+	a.say("next: starter watch %s", s.Run)
+	return nil
+}
+
+func startedLine(s runs.Started) string {
+	seen := runs.Seen{}
+	seen.Phase = s.Phase
+	switch {
+	case s.New:
+		return fmt.Sprintf("run %s is started", s.Run)
+	case s.Phase == runs.PhaseStarting:
+		return fmt.Sprintf("run %s was recorded before and is started now", s.Run)
+	case seen.Ended():
+		return fmt.Sprintf("run %s has ended before: %s", s.Run, s.Phase)
+	default:
+		return fmt.Sprintf("run %s is there already: %s", s.Run, s.Phase)
+	}
+}
+
+// checkPrompts reads the templates that a spec names, so that a broken one is found before anything is sent.
+func checkPrompts(p config.Prompts, dir string) error {
+	texts, err := runs.InlinePrompts(p, dir)
+	if err != nil {
+		return usage(err.Error())
+	}
+	for _, t := range []struct{ name, file, text string }{
+		{"backtranslate", p.Backtranslate, texts.Backtranslate},
+		{"rate", p.Rate, texts.Rate},
+	} {
+		if t.file == "" {
+			continue
+		}
+		if _, err := prompt.Parse(t.name, t.text); err != nil {
+			return usage(fmt.Sprintf("prompts.%s: %s: %v", t.name, t.file, err))
+		}
+	}
+	return nil
+}
+
+// uploads returns a function that tells how far uploads are: on a terminal in place, elsewhere once for each source.
+func (a *app) uploads() func(runs.UploadProgress) {
+	f, isFile := a.err.(*os.File)
+	tty := isFile && isatty.IsTerminal(f.Fd())
+	var last time.Time
+	return func(p runs.UploadProgress) {
+		done := p.Files == p.Of && !p.HashingOnly
+		if !done && (!tty || time.Since(last) < 100*time.Millisecond) {
+			return
+		}
+		last = time.Now()
+		what, start, end := "uploaded", "", "\n"
+		switch {
+		case p.HashingOnly:
+			what = "read"
+		case !done:
+			what = "uploading"
+		}
+		if tty {
+			start = "\r\x1b[K"
+			if !done {
+				end = ""
+			}
+		}
+		there := ""
+		if p.Skipped > 0 {
+			there = fmt.Sprintf(", %s there before", screen.Count(int64(p.Skipped)))
+		}
+		fmt.Fprintf(a.err, "%s%s %s: %s of %s files, %s of %s%s%s", start, what, filepath.Base(p.Source),
+			screen.Count(int64(p.Files)), screen.Count(int64(p.Of)), screen.Bytes(p.Bytes), screen.Bytes(p.OfB), there, end)
+	}
+}

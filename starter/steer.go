@@ -1,0 +1,207 @@
+package main
+
+import (
+	"cmp"
+	"os"
+
+	"github.com/selfalign/selfalign/starter/screen"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// steering is what the commands share that send an update.
+type steering struct {
+	runName
+	settings
+	asJSON
+}
+
+// update sends an update and tells how the run is after it.
+func (s *steering) update(a *app, name string, payload any, done string) error {
+	client, err := s.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	after, err := client.Update(a.ctx, s.Of, name, payload)
+	if err != nil {
+		return err
+	}
+	if s.JSON {
+		return a.print(after)
+	}
+	a.say("run %s: %s; it is %s now · %s", s.Of, done, after.Phase, screen.Spending(after))
+	if after.Message != "" {
+		a.say("%s", screen.Clean(after.Message))
+	}
+	return nil
+}
+
+type pauseCmd struct{ steering }
+
+// Help teaches by example.
+func (pauseCmd) Help() string {
+	return `
+No new call is made after five seconds at most; calls in flight finish and are kept. A fine-tuning job that runs goes on. Pausing costs nothing and loses nothing.
+
+Example:
+
+    starter pause my-run
+`
+}
+
+// Run is the command.
+func (c *pauseCmd) Run(a *app) error { return c.update(a, workflows.UpdatePause, nil, "paused") }
+
+type resumeCmd struct{ steering }
+
+// Help teaches by example.
+func (resumeCmd) Help() string {
+	return `
+Example:
+
+    starter resume my-run
+`
+}
+
+// Run is the command.
+func (c *resumeCmd) Run(a *app) error { return c.update(a, workflows.UpdateResume, nil, "resumed") }
+
+type retryCmd struct{ steering }
+
+// Help teaches by example.
+func (retryCmd) Help() string {
+	return `
+A run in trouble (a refused key, a used-up quota or budget, a trainer that failed) waits as blocked and says what to do. When that is done, retry goes on where it stopped.
+
+Examples:
+
+    starter retry my-run
+    starter set my-run --usd 100        a larger budget goes on by itself
+`
+}
+
+// Run is the command.
+func (c *retryCmd) Run(a *app) error { return c.update(a, workflows.UpdateRetry, nil, "tries again") }
+
+type approveCmd struct {
+	steering
+	Gate   string `help:"The gate (default: the one that the run waits at)."`
+	Reject bool   `help:"Refuse: the run ends as cancelled."`
+}
+
+// Help teaches by example.
+func (approveCmd) Help() string {
+	return `
+A spec with "approve: [finetune]" has the run wait for a person before each fine-tuning job.
+
+Examples:
+
+    starter watch my-run                 says what it waits for
+    starter approve my-run
+    starter approve my-run --reject
+`
+}
+
+// Run is the command.
+func (c *approveCmd) Run(a *app) error {
+	by := cmp.Or(os.Getenv("USER"), os.Getenv("USERNAME"), "starter")
+	done := "approved"
+	if c.Reject {
+		done = "refused"
+	}
+	return c.update(a, workflows.UpdateApprove, workflows.Approval{Gate: c.Gate, Reject: c.Reject, By: by}, done)
+}
+
+type setCmd struct {
+	steering
+	USD        *float64 `name:"usd" help:"Budget in US dollars; 0 is no cap."`
+	Calls      *int64   `help:"Budget in calls; 0 is no cap."`
+	Tokens     *int64   `help:"Budget in tokens; 0 is no cap."`
+	InFlight   *int     `help:"Calls in flight wanted, over all workers together."`
+	Threshold  *float64 `help:"Least score that is selected, from 1 to 5, for selections not made yet."`
+	Iterations *int     `help:"Iterations in all; not fewer than have begun."`
+}
+
+// Help teaches by example.
+func (setCmd) Help() string {
+	return `
+Changes hold from now on; what was made before stays.
+
+Examples:
+
+    starter set my-run --usd 100
+    starter set my-run --in-flight 256
+    starter set my-run --threshold 4 --iterations 3
+`
+}
+
+// Run is the command.
+func (c *setCmd) Run(a *app) error {
+	change := workflows.Settings{InFlight: c.InFlight, Threshold: c.Threshold, Iterations: c.Iterations}
+	switch {
+	case c.USD == nil && c.Calls == nil && c.Tokens == nil && change == (workflows.Settings{}):
+		return usage("nothing to set. Try: --usd, --calls, --tokens, --in-flight, --threshold or --iterations")
+	case (c.USD != nil && !(*c.USD >= 0)) || (c.Calls != nil && *c.Calls < 0) || (c.Tokens != nil && *c.Tokens < 0):
+		return usage("a budget cannot be negative. Try: 0 for no cap")
+	case c.InFlight != nil && *c.InFlight < 1:
+		return usage("--in-flight must be 1 or more")
+	case c.Threshold != nil && !(*c.Threshold >= 1 && *c.Threshold <= 5):
+		return usage("--threshold must be from 1 to 5")
+	case c.Iterations != nil && *c.Iterations < 1:
+		return usage("--iterations must be 1 or more")
+	}
+	if c.USD != nil || c.Calls != nil || c.Tokens != nil {
+		// The update replaces the whole budget: keep the parts that were not named.
+		client, err := c.open(a)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		seen, err := client.Status(a.ctx, c.Of)
+		if err != nil {
+			return err
+		}
+		budget := seen.Budget
+		if c.USD != nil {
+			budget.USD = *c.USD
+		}
+		if c.Calls != nil {
+			budget.Calls = *c.Calls
+		}
+		if c.Tokens != nil {
+			budget.Tokens = *c.Tokens
+		}
+		change.Budget = &budget
+	}
+	return c.update(a, workflows.UpdateSet, change, "set")
+}
+
+type cancelCmd struct {
+	runName
+	settings
+}
+
+// Help teaches by example.
+func (cancelCmd) Help() string {
+	return `
+Ends a run for good: calls in flight finish and are kept, a fine-tuning job is cancelled at its provider, datasets stay. To stop for a while, pause. Every answer that was paid for is used again by another run over the same texts.
+
+Example:
+
+    starter cancel my-run
+`
+}
+
+// Run is the command.
+func (c *cancelCmd) Run(a *app) error {
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := client.Cancel(a.ctx, c.Of); err != nil {
+		return err
+	}
+	a.say("run %s was asked to end. Next: starter watch %s", c.Of, c.Of)
+	return nil
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/starter/screen"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+type watchCmd struct {
+	runName
+	settings
+	JSON bool `name:"json" help:"Print the status as one line of JSON whenever it changes."`
+	Stay bool `help:"Keep watching while the run is blocked or waits for an approval."`
+}
+
+// Help teaches by example.
+func (watchCmd) Help() string {
+	return `
+Shows the stages of a run, their speed, the time left, the cost, and the scores of each iteration: as a table on a terminal, as a line for each change in a pipe. Ends with the run: exit code 0 when it is completed, 4 when cancelled, 1 when its workflow was ended from outside. When the run is blocked or waits for an approval, says what to do and ends with 3.
+
+Without a worker or without Temporal it shows what the run last wrote to S3.
+
+Examples:
+
+    starter watch my-run
+    starter watch my-run --json | jq .phase
+    starter watch my-run && starter report my-run
+`
+}
+
+// Run is the command.
+func (c *watchCmd) Run(a *app) error {
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return a.watch(client, c.Of, c.JSON, c.Stay)
+}
+
+// watchEvery is the time between two looks.
+const watchEvery = time.Second
+
+// patience is how many looks in a row may fail to reach anything before watching ends.
+const patience = 60
+
+// watch shows a run until it ends, or waits for a person.
+func (a *app) watch(client *runs.Client, run string, asJSON, stay bool) error {
+	show := screen.New(a.out)
+	defer show.Close()
+	var last []byte
+	var waiting, failed int
+	for {
+		seen, err := client.Status(a.ctx, run)
+		switch {
+		case a.ctx.Err() != nil:
+			return a.ctx.Err()
+		case err != nil && last != nil && failed < patience && unreachable(err):
+			failed++ // it was there a moment ago
+		case err != nil:
+			return err
+		default:
+			failed = 0
+			line, err := json.Marshal(seen)
+			if err != nil {
+				return fmt.Errorf("watch: %w", err)
+			}
+			switch {
+			case !asJSON:
+				show.Show(seen, time.Now())
+			case !bytes.Equal(line, last):
+				fmt.Fprintf(a.out, "%s\n", line)
+			}
+			last = line
+			if seen.Ended() {
+				a.farewell(seen, asJSON)
+				return phaseStatus(seen.Phase)
+			}
+			// A phase that lasts for two looks is no moment between two steps.
+			if waiting++; !seen.Waiting() {
+				waiting = 0
+			}
+			if waiting > 1 && !stay {
+				a.advise(seen)
+				return phaseStatus(seen.Phase)
+			}
+		}
+		select {
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// phaseStatus is the exit code that a phase stands for.
+func phaseStatus(phase string) error {
+	switch phase {
+	case workflows.PhaseBlocked, workflows.PhaseApproval:
+		return status(exitWaiting)
+	case workflows.PhaseCancelled:
+		return status(exitCancelled)
+	case runs.PhaseFailed:
+		return status(exitFailure)
+	default:
+		return nil
+	}
+}
+
+func (a *app) advise(seen runs.Seen) {
+	if seen.Phase == workflows.PhaseApproval {
+		a.warn("next: starter approve %s && starter watch %s", seen.Run, seen.Run)
+		return
+	}
+	a.warn("next, when that is solved: starter retry %s && starter watch %s", seen.Run, seen.Run)
+}
+
+func (a *app) farewell(seen runs.Seen, asJSON bool) {
+	if !asJSON && seen.Phase != workflows.PhaseCancelled && seen.Phase != runs.PhaseFailed {
+		a.say("next: starter report %s, starter pull %s", seen.Run, seen.Run)
+	}
+}
+
+type listCmd struct {
+	settings
+	asJSON
+}
+
+// Help teaches by example.
+func (listCmd) Help() string {
+	return `
+Lists every run that has a record in the bucket, the newest first, those that Temporal has forgotten included.
+
+Examples:
+
+    starter list
+    starter list --json | jq -r '.[] | select(.phase == "blocked") | .run'
+`
+}
+
+// Run is the command.
+func (c *listCmd) Run(a *app) error {
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	all, err := client.List(a.ctx)
+	if err != nil {
+		if all == nil {
+			return err
+		}
+		a.warn("warning: %v", err)
+	}
+	if c.JSON {
+		if all == nil {
+			all = []runs.Seen{}
+		}
+		return a.print(all)
+	}
+	if len(all) == 0 {
+		a.say("no runs in %s. Try: starter start -f run.yaml", client.Store.URI("runs"))
+		return nil
+	}
+	table := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "RUN\tPHASE\tITERATION\tNOW\tSPENT\tSTARTED\tUPDATED")
+	for _, s := range all {
+		fmt.Fprintf(table, "%s\t%s\t%d/%d\t%s\t%s\t%s\t%s\n", s.Run, s.Phase, s.Iteration, s.Iterations, screen.Clean(doing(s)),
+			screen.Money(s.Spent), when(s.StartedAt), when(s.UpdatedAt))
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	return nil
+}
+
+// doing says in a word or two what a run is at.
+func doing(s runs.Seen) string {
+	if s.Ended() {
+		return "-"
+	}
+	var names []string
+	for _, stage := range s.Stages {
+		if stage.State == workflows.StageRunning {
+			names = append(names, stage.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "-"
+	}
+	return strings.Join(names, ", ")
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04")
+}
