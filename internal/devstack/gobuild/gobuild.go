@@ -73,16 +73,11 @@ type Program struct {
 // Cached returns the path of the program's binary in the cache folder and builds it if it is not there. Of several
 // processes that want it one builds and the others wait. Progress may be nil.
 func Cached(ctx context.Context, root, cache string, p Program, progress func(Progress)) (string, error) {
-	key, err := digest(ctx, root, p)
-	if err != nil {
-		return "", err
+	binary, ok, err := find(ctx, root, cache, p)
+	if err != nil || ok {
+		return binary, err
 	}
-	dir := filepath.Join(cache, p.Name+"-"+key)
-	binary := filepath.Join(dir, p.Name)
-	if isFile(binary) {
-		touch(binary)
-		return binary, nil
-	}
+	dir := filepath.Dir(binary)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make cache folder: %w", err)
 	}
@@ -103,6 +98,20 @@ func Cached(ctx context.Context, root, cache string, p Program, progress func(Pr
 	}
 	sweep(cache, p.Name, dir)
 	return binary, nil
+}
+
+// find returns where the program's binary is, or would be, and whether it is there.
+func find(ctx context.Context, root, cache string, p Program) (string, bool, error) {
+	key, err := digest(ctx, root, p)
+	if err != nil {
+		return "", false, err
+	}
+	binary := filepath.Join(cache, p.Name+"-"+key, p.Name)
+	if !isFile(binary) {
+		return binary, false, nil
+	}
+	touch(binary)
+	return binary, true, nil
 }
 
 // Dir returns the cache folder of this user for built programs.

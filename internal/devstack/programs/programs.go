@@ -15,3 +15,18 @@ var Temporald = gobuild.Program{
 		"internal/devstack/temporald/embedded",
 	},
 }
+
+// Localstack serves S3 and pocketlm.
+var Localstack = gobuild.Program{
+	Name:    "localstack",
+	Package: "internal/devstack/localstack",
+	Sources: []string{
+		"internal/devstack/child",
+		"internal/devstack/folder",
+		"internal/devstack/localstack",
+		"internal/devstack/loopback",
+		"internal/devstack/s3d",
+		"internal/pocketlm",
+		"internal/pocketlm/lm",
+	},
+}

@@ -31,15 +31,7 @@ type Server struct {
 
 // Binary returns the path of temporald and builds it if need be.
 var Binary = sync.OnceValues(func() (string, error) {
-	root, err := gobuild.Root()
-	if err != nil {
-		return "", err
-	}
-	cache, err := gobuild.Dir()
-	if err != nil {
-		return "", err
-	}
-	return gobuild.Cached(context.Background(), root, cache, programs.Temporald, nil)
+	return gobuild.CachedPatiently(context.Background(), programs.Temporald)
 })
 
 // Start starts a service on a free port with a new database in the test's own folder. It ends with the test.
