@@ -32,6 +32,7 @@ type account struct {
 	spent    dataset.Usage // what settled calls really cost
 	need     dataset.Usage // worst case of a call that waits for a larger reservation
 	needRoom bool          // a call waits for calls in flight to cost less than their worst
+	holding  int64         // calls in flight that wait to be repeated
 
 	rate      float64 // calls per second
 	ratedAt   time.Time
@@ -88,12 +89,38 @@ func (b *Book) reserve() dataset.Usage {
 // Errors: ErrFenced; ErrBudget when the call could cross the cap, whatever the calls in flight turn out to cost;
 // ErrClosed; the context's.
 func (b *Book) Admit(ctx context.Context, worst dataset.Usage) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.admit(ctx, worst)
+}
+
+// Again waits until a request of an admitted call may be repeated although an earlier try may have been billed. That try is
+// in doubt from then on; Record and Drop are told of later ones only. After an error the call is to be ended by Drop.
+func (b *Book) Again(ctx context.Context, worst dataset.Usage) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holding++
+	if b.needRoom {
+		b.needRoom = false
+		b.wake()
+	}
+	err := b.admit(ctx, worst)
+	b.holding--
+	if err != nil {
+		return err
+	}
+	b.demand.Expect++
+	worst.Calls = 1
+	b.settle(worst, worst)
+	return nil
+}
+
+// admit is Admit under the lock.
+func (b *Book) admit(ctx context.Context, worst dataset.Usage) error {
 	worst.Calls = 1
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	for {
 		switch {
 		case b.fenced != nil:
@@ -101,7 +128,7 @@ func (b *Book) Admit(ctx context.Context, worst dataset.Usage) error {
 		case !b.claimed || b.closing:
 			return ErrClosed
 		case b.demand.Cap.room(b.used(), worst, 1) < 1:
-			if b.admitted.Calls == b.settled.Calls {
+			if b.admitted.Calls-b.settled.Calls == b.holding {
 				return ErrBudget
 			}
 			b.needRoom = true

@@ -70,10 +70,12 @@ func attempt(t *testing.T, b *Book, n int, charged *bill, r *rand.Rand, dies boo
 				}
 				e := entry(i)
 				u := e.Usage()
-				lost := dataset.Usage{}
 				if r.IntN(10) == 0 { // a try whose reply was lost
 					charged.add(u)
-					lost = oneCall
+					if b.Again(ctx, oneCall) != nil {
+						b.Drop(oneCall, oneCall)
+						return
+					}
 				}
 				time.Sleep(time.Duration(r.IntN(4)) * time.Millisecond)
 				if ctx.Err() != nil && r.IntN(2) == 0 {
@@ -83,7 +85,7 @@ func attempt(t *testing.T, b *Book, n int, charged *bill, r *rand.Rand, dies boo
 				if ctx.Err() != nil {
 					return // died before the answer was recorded
 				}
-				b.Record(e, oneCall, lost)
+				b.Record(e, oneCall, dataset.Usage{})
 			}
 		})
 	}

@@ -51,6 +51,11 @@ func (c *Client) run(ctx context.Context, j *job) (Response, *Error) {
 		if !again {
 			return Response{}, c.finish(j, e)
 		}
+		if e.InDoubt {
+			if err := askedAgain(ctx, admit); err != nil {
+				return Response{}, c.finish(j, refusedAgain(err))
+			}
+		}
 		if wait > 0 {
 			j.waited += wait
 			if !sleep(admit, wait) {
