@@ -126,7 +126,8 @@ func readRange(ctx context.Context, st *blob.Store, key string) (rangeManifest, 
 
 // Commit makes the dataset exist: it checks that ranges, in any order, cover all 2^m.Bits partitions once, adds
 // them up and writes the manifest, if none stands. m brings kind, bits and lineage; counts and digest are
-// filled in here, and columns where m.Kind is one of ours. A standing manifest with the same digest is adopted, another one is an error.
+// filled in here, and columns where m.Kind is one of ours; an Input above 0 is what the partitions' must add up
+// to (the rows of the parents, or of the spills), so that no row is lost between datasets. A standing manifest with the same digest is adopted, another one is an error.
 //
 // The digest follows from the partitions' digests, in order. It does not depend on how partitions were cut into
 // ranges, but it does on Bits: the same rows under other bits may have another digest.
@@ -161,6 +162,7 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 		return m, err
 	}
 	m.Format = manifestFormat
+	expected := m.Input
 	m.Input, m.Rows, m.Rejected, m.Bytes = 0, 0, 0, 0
 	m.Reasons, m.Histogram, m.Lengths = nil, nil, nil
 	m.Ranges = slices.Clone(ranges)
@@ -193,6 +195,9 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 	}
 	if next != 1<<m.Bits {
 		return m, fmt.Errorf("ranges end at partition %d of %d", next, 1<<m.Bits)
+	}
+	if expected > 0 && m.Input != expected {
+		return m, fmt.Errorf("%d rows went in, expected %d", m.Input, expected)
 	}
 	m.Digest = digestOf("dataset", receipts)
 	return m, balanced(m.Input, m.Rows, m.Rejected)

@@ -34,7 +34,7 @@ func WritePartition[T Row](ctx context.Context, st *blob.Store, dir string, bits
 		rejects[i] = trimmed(rejects[i])
 	}
 	slices.SortFunc(rejects, compareRejects)
-	return commitPartition(ctx, st, dir, bits, part, receipt, func(w *rejectWriter) ([]T, error) {
+	return commitPartition(ctx, st, dir, bits, part, receipt, func(w *rejectWriter, _ *Receipt) ([]T, error) {
 		for i := range rejects {
 			if err := w.add(rejects[i]); err != nil {
 				return nil, err
@@ -45,7 +45,7 @@ func WritePartition[T Row](ctx context.Context, st *blob.Store, dir string, bits
 }
 
 // commitPartition is WritePartition with rejects that are written as fill finds them, in order of id.
-func commitPartition[T Row](ctx context.Context, st *blob.Store, dir string, bits, part int, receipt Receipt, fill func(*rejectWriter) ([]T, error)) (_ Receipt, err error) {
+func commitPartition[T Row](ctx context.Context, st *blob.Store, dir string, bits, part int, receipt Receipt, fill func(*rejectWriter, *Receipt) ([]T, error)) (_ Receipt, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write partition %05d of %s: %w", part, dir, err)
@@ -59,7 +59,7 @@ func commitPartition[T Row](ctx context.Context, st *blob.Store, dir string, bit
 	}
 	w := &rejectWriter{bits: bits, part: part, reasons: make(map[string]int64)}
 	defer w.discard()
-	rows, err := fill(w)
+	rows, err := fill(w, &receipt)
 	if err != nil {
 		return Receipt{}, err
 	}
