@@ -49,7 +49,7 @@ func (c *forkCmd) Run(a *app) error {
 		if spec, _, err = (specFile{File: c.File, Name: c.Name, Set: c.Set}).load(c.settings); err != nil {
 			return err
 		}
-		if err := checkPrompts(spec.Prompts, filepath.Dir(c.File)); err != nil {
+		if err := errors.Join(checkPrompts(spec.Prompts, filepath.Dir(c.File)), checkSources(spec, filepath.Dir(c.File))); err != nil {
 			return err
 		}
 	}

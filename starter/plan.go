@@ -45,6 +45,9 @@ func (c *planCmd) Run(a *app) error {
 	if err := checkPrompts(spec.Prompts, c.dir()); err != nil {
 		return err
 	}
+	if err := checkSources(spec, c.dir()); err != nil {
+		return err
+	}
 	seedInputs, err := inputs(a.ctx, spec.Seeds, c.dir(), worker)
 	if err != nil {
 		return err

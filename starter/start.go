@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
-	"os"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/prompt"
@@ -41,6 +43,9 @@ func (c *startCmd) Run(a *app) error {
 		return err
 	}
 	if err := checkPrompts(spec.Prompts, c.dir()); err != nil {
+		return err
+	}
+	if err := checkSources(spec, c.dir()); err != nil {
 		return err
 	}
 	client, err := a.connect(a.ctx, worker)
@@ -100,6 +105,26 @@ func startedLine(s runs.Started) string {
 	default:
 		return fmt.Sprintf("run %s is there already: %s", s.Run, s.Phase)
 	}
+}
+
+// checkSources lists the local sources, so that those which cannot be uploaded are found before anything is sent.
+func checkSources(spec config.Run, dir string) error {
+	var wrong []string
+	for field, sources := range map[string][]config.Source{"seeds": spec.Seeds, "documents": spec.Documents} {
+		for i, s := range sources {
+			if strings.HasPrefix(s.Path, "s3://") {
+				continue
+			}
+			if _, err := runs.LocalFiles(runs.Local(dir, s.Path)); err != nil {
+				wrong = append(wrong, fmt.Sprintf("%s[%d].path: %v", field, i, err))
+			}
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	slices.Sort(wrong)
+	return usage(strings.Join(wrong, "\n"))
 }
 
 // checkPrompts reads the templates that a spec names, so that a broken one is found before anything is sent.

@@ -174,7 +174,8 @@ func (p *planner) seconds(provider config.Provider, s config.Sampling, calls, pr
 	if limit := provider.Limits.InFlight * max(1, provider.Limits.Workers); limit > 0 {
 		flight = math.Min(flight, float64(limit))
 	}
-	out := calls * (firstToken + answer/tokensPerSecond) / flight
+	latency := firstToken + answer/tokensPerSecond
+	out := math.Ceil(calls/flight) * latency
 	if r := provider.Limits.RequestsPerMinute; r > 0 {
 		out = math.Max(out, calls/r*60)
 	}
@@ -278,7 +279,7 @@ func (p *planner) assume() {
 	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
 	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
 	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)
-	say("an answer takes %.1f s and one more for each %d tokens; training time depends on the trainer and is not counted", firstToken, tokensPerSecond)
+	say("an answer takes %.1f s and a second for each %d tokens; training time depends on the trainer and is not counted", firstToken, tokensPerSecond)
 	say("duplicates and rejected rows cost nothing and are not taken off; nor are cached prompts and answers paid for before")
 	if p.worker.Trainers[p.run.Model.Trainer].Backend == config.BackendCommand {
 		say("training on your own machines is counted as free")

@@ -145,6 +145,9 @@ func (c *Client) send(ctx context.Context, key string, f localFile) error {
 // folder is an error, since a spec must not upload what its folder does not hold.
 func scan(source string) (files []localFile, folder bool, err error) {
 	root, err := filepath.EvalSymlinks(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("source %s: %w", source, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("source %s: %w", source, err)
 	}

@@ -322,6 +322,8 @@ func Count(n int64) string {
 		return fmt.Sprintf("%.1fG", f/1e9)
 	case n >= 1e7:
 		return fmt.Sprintf("%.1fM", f/1e6)
+	case n >= 999_950:
+		return fmt.Sprintf("%.2fM", f/1e6)
 	case n >= 1e5:
 		return fmt.Sprintf("%.1fk", f/1e3)
 	case n >= 1000:
