@@ -243,7 +243,7 @@ func (st *jobStore) run(ctx context.Context, j *job) {
 	epochs := j.Hyper.Epochs.or(3)
 	batch := j.Hyper.BatchSize.or(8)
 	steps := max(1, int(math.Ceil(float64(len(examples))/batch))*int(math.Ceil(epochs)))
-	passes := min(max(int(math.Round(epochs*8)), 2), 80)
+	passes := min(max(int(math.Round(epochs*2)), 2), 60)
 	if !st.update(j, func() {
 		j.Status = jobRunning
 		eta := time.Now().Add(f.TrainingTime.Duration()).Unix()

@@ -6,7 +6,7 @@ import "unicode/utf8"
 const pieceLetters = 7
 
 // Tokens cuts text into tokens whose concatenation is the text again. A token is up to seven letters with the space
-// before them, a number with its decimals ("4.5" is one token), a run of line breaks, or one other character.
+// before them (other signs too), a number with its decimals ("4.5" is one token), a run of line breaks, or one other character.
 func Tokens(text string) []string {
 	out := make([]string, 0, len(text)/4+1)
 	for len(text) > 0 {
@@ -42,6 +42,8 @@ func tokenLen(s string) int {
 			i++
 		}
 		return i
+	case isDigit(c) && i == 1:
+		return 1 // a space before a number stands alone, as in OpenAI's encodings
 	case isDigit(c):
 		for i < len(s) && isDigit(s[i]) {
 			i++
