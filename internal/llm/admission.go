@@ -33,6 +33,8 @@ type ticket struct {
 	seq   uint64
 	need  float64 // tokens reckoned for
 	probe bool
+
+	answered int64 // answers that the endpoint had given when leave was given
 }
 
 // waiter is a call in line.
@@ -104,8 +106,8 @@ func (c *controller) taken(g grant) (ticket, *Error) {
 }
 
 // done gives a ticket back with what became of the request: pause is what the endpoint asked for (0: nothing), used the
-// tokens it reported (0: unknown).
-func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, why string) {
+// tokens it reported (0: unknown). It returns how many answers the endpoint has given so far.
+func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, why string) int64 {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,6 +128,7 @@ func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, w
 	}
 	c.count(k)
 	c.dispatch(now)
+	return c.stats.Answered
 }
 
 func (c *controller) failed(now time.Time, t ticket, k kind, pause time.Duration, before int, why string) {
@@ -199,7 +202,7 @@ func (c *controller) dispatch(now time.Time) {
 		}
 		c.rates.take(now, w.need)
 		w.in.remove(w)
-		t := ticket{seq: c.next, need: w.need, probe: !c.brk.closed()}
+		t := ticket{seq: c.next, need: w.need, probe: !c.brk.closed(), answered: c.stats.Answered}
 		c.brk.probing = c.brk.probing || t.probe
 		c.next++
 		c.inFlight++

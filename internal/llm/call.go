@@ -19,7 +19,14 @@ type job struct {
 	costly   int           // of those, timeouts and unreadable replies, each of which is likely billed
 	doubtful int           // attempts that may have been billed without an answer
 	waited   time.Duration // because of the endpoint
+	seen     int64         // answers that the endpoint had given to others when this call last looked
+	own      int           // failures while the endpoint answered others: this request's fault
+	last     *Error        // of the last attempt
 }
+
+// ownFault is how many failures beside the answers of others make a call give up, rather than yield, when the breaker opens: of a few
+// requests that crash the endpoint, the last ones would be taken for an endpoint that is down, for ever.
+const ownFault = 3
 
 // maxCostly is how many timeouts and unreadable replies a call may cause before it is given up.
 const maxCostly = 3
@@ -37,6 +44,9 @@ func (c *Client) run(ctx context.Context, j *job) (Response, *Error) {
 		asked := time.Now()
 		t, e := c.admission.acquire(admit, j.need, j.patience-j.waited, j.attempts > 0)
 		if e != nil {
+			if e.Class == ClassYield && j.own >= ownFault {
+				e = j.last
+			}
 			return Response{}, c.finish(j, e)
 		}
 		if j.attempts > 0 {
@@ -71,7 +81,9 @@ func (c *Client) attempt(ctx context.Context, j *job, t ticket) (Response, *Erro
 	actx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, x), c.timeout)
 	defer cancel()
 	var resp Response
-	j.attempts++
+	if j.attempts++; j.attempts == 1 {
+		j.seen = t.answered
+	}
 	start := time.Now()
 	e := j.ask(actx, x, &resp)
 	resp.Latency = time.Since(start)
@@ -90,7 +102,11 @@ func (c *Client) attempt(ctx context.Context, j *job, t ticket) (Response, *Erro
 	}
 	e.Message = c.doer.redact.text(e.Message)
 	e.Code = c.doer.redact.text(e.Code)
-	c.admission.done(t, e.kind, e.RetryAfter, float64(e.Usage.PromptTokens+e.Usage.CompletionTokens), e.Message)
+	answered := c.admission.done(t, e.kind, e.RetryAfter, float64(e.Usage.PromptTokens+e.Usage.CompletionTokens), e.Message)
+	if answered > j.seen && (e.kind == kindBroken || e.kind == kindTimeout) {
+		j.own++
+	}
+	j.seen, j.last = answered, e
 	return Response{}, e
 }
 
@@ -155,8 +171,5 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (c *Client) finish(j *job, e *Error) *Error {
 	e.Attempts, e.Doubtful = j.attempts, j.doubtful
 	e.InDoubt = j.doubtful > 0
-	if e.Class == ClassYield {
-		e.InDoubt = j.doubtful > 0
-	}
 	return e
 }

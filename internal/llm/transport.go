@@ -21,7 +21,7 @@ const maxRefusal = 64 << 10
 // exchange is one HTTP attempt: what goes out, and what is to be known of it afterwards. It travels in the request's context.
 type exchange struct {
 	body    []byte      // request body; nil: as go-openai made it (GET)
-	started atomic.Bool // the body began to leave: the request may reach the endpoint
+	started atomic.Bool // the body began to leave: the request may reach the endpoint and be billed
 	reply   []byte      // a whole successful reply
 	id      string      // the endpoint's name for the request
 	err     *Error      // a refusal, or what went wrong
@@ -114,8 +114,7 @@ func (d *doer) prepare(req *http.Request, x *exchange) {
 		req.URL.RawQuery = d.query
 	}
 	if x.body == nil {
-		x.started.Store(true)
-		return
+		return // a GET costs nothing, whatever becomes of it
 	}
 	req.ContentLength = int64(len(x.body))
 	req.Body = &outgoing{Reader: bytes.NewReader(x.body), started: &x.started}
