@@ -105,6 +105,9 @@ func ClassOf(err error) Class {
 
 func cancelled(ctx context.Context, doing string) *Error {
 	cause := ctx.Err()
+	if cause == nil {
+		cause = context.Canceled
+	}
 	return &Error{Class: ClassCancelled, Message: doing + ": " + cause.Error(), cause: cause, kind: kindAbandoned}
 }
 
