@@ -53,7 +53,7 @@ func (c *forkCmd) Run(a *app) error {
 			return err
 		}
 	}
-	client, err := a.connect(a.ctx, worker)
+	client, err := a.dial(worker)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,17 @@ func (s settings) open(a *app) (*runs.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.connect(a.ctx, w)
+	return a.dial(w)
+}
+
+// dial connects, and has what is wrong before any request count as bad input: a variable that is not exported, a profile that
+// is not there.
+func (a *app) dial(w config.Worker) (*runs.Client, error) {
+	client, err := a.connect(a.ctx, w)
+	if err != nil {
+		return nil, usage(err.Error())
+	}
+	return client, nil
 }
 
 // specFile is a run spec with changes.

@@ -48,7 +48,7 @@ func (c *startCmd) Run(a *app) error {
 	if err := checkSources(spec, c.dir()); err != nil {
 		return err
 	}
-	client, err := a.connect(a.ctx, worker)
+	client, err := a.dial(worker)
 	if err != nil {
 		return err
 	}

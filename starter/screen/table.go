@@ -139,13 +139,25 @@ func Money(u dataset.Usage) string {
 	}
 }
 
+// shortMoney is Money in eight characters.
+func shortMoney(u dataset.Usage) string {
+	switch {
+	case u.UnknownPrice >= u.Calls:
+		return "?"
+	case u.UnknownPrice > 0:
+		return fmt.Sprintf("$%.2f+?", float64(u.MicroUSD)/1e6)
+	default:
+		return fmt.Sprintf("$%.2f", float64(u.MicroUSD)/1e6)
+	}
+}
+
 // columns lays out one row of the table of stages; narrow terminals lose columns from the right.
 func columns(width int, cells ...string) string {
-	sizes := []int{3, 18, 26, 15, 9, 7, 13, 8, 8}
+	sizes := []int{3, 16, 18, 13, 8, 7, 8, 8, 8}
 	var b strings.Builder
 	used := 0
 	for i, cell := range cells {
-		if used+sizes[i]+1 > width && i > 2 {
+		if used+sizes[i] > width-1 && i > 2 {
 			break
 		}
 		cell = runewidth.Truncate(cell, sizes[i], "…")
@@ -172,14 +184,14 @@ func (p *painter) stage(s workflows.StageStatus, rate float64) {
 			left = Span(time.Duration(float64(s.Total-s.Done) / rate * float64(time.Second)))
 		}
 	}
-	if s.Usage.Calls > 0 {
-		cost = Money(s.Usage)
-	}
-	name := s.Name
 	switch {
 	case s.Loss > 0:
-		name += fmt.Sprintf(" loss %.3g", s.Loss)
-	case s.Detail != "":
+		cost = fmt.Sprintf("loss %.2g", s.Loss)
+	case s.Usage.Calls > 0:
+		cost = shortMoney(s.Usage)
+	}
+	name := s.Name
+	if s.Detail != "" && s.Loss == 0 {
 		name += " " + s.Detail
 	}
 	style := ""
@@ -199,9 +211,9 @@ func some(n int64) string {
 	return Count(n)
 }
 
-// bar draws progress as 20 cells and per cent.
+// bar draws progress as 13 cells and per cent.
 func bar(s workflows.StageStatus) string {
-	const cells = 20
+	const cells = 13
 	share := 0.0
 	switch {
 	case s.Total > 0:

@@ -1,0 +1,154 @@
+package estimate_test
+
+import (
+	"context"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/starter/estimate"
+)
+
+func setup() (config.Run, config.Worker) {
+	r := config.DefaultRun()
+	r.Name, r.Model = "r", config.Model{Base: "b", Trainer: "t"}
+	w := config.DefaultWorker()
+	w.Providers = map[string]config.Provider{"p": {
+		Limits: config.Limits{InFlight: 1000},
+		Prices: map[string]config.Price{"ft:b*": {Input: 1, Output: 2, Training: 3}, "judge": {Input: 10, Output: 20}},
+	}}
+	w.Trainers = map[string]config.Trainer{"t": {Backend: config.BackendOpenAI, Provider: "p"}}
+	w.Servers = map[string]config.Server{"t": {Backend: config.BackendOpenAI, Provider: "p"}}
+	return r, w
+}
+
+var (
+	seeds    = estimate.Texts{Rows: 3200, Instruction: 40, Output: 260}
+	segments = estimate.Texts{Rows: 10_000, Output: 400}
+	prompts  = estimate.Prompts{Backtranslate: 100, Rate: 500}
+)
+
+func names(p estimate.Plan) string {
+	var out []string
+	for _, s := range p.Stages {
+		out = append(out, s.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestPlanOfThePaper(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	p := estimate.Make(r, w, seeds, segments, prompts)
+	if got, want := names(p), "train myx, augment, train m0, rate, train m1, rate, train m2"; got != want {
+		t.Fatalf("stages are %s", got)
+	}
+	train, augment, rate := p.Stages[0], p.Stages[1], p.Stages[3]
+	// 3,200 examples: 500 steps of 32 are 5 passes over 300 tokens each, at $3 a million.
+	if train.TrainedTokens != 5*3200*300 || math.Abs(*train.Cost-14.4) > 1e-9 || train.Calls != 0 {
+		t.Errorf("training is %+v, cost %v", train, *train.Cost)
+	}
+	// 2 % are asked again, and of these 2 % a third time.
+	if augment.Calls != 10_204 || augment.PromptTokens != 10_204*500 || augment.CompletionTokens != 10_204*80 {
+		t.Errorf("augment is %+v", augment)
+	}
+	if want := 10_204 * (500*1 + 80*2) / 1e6; math.Abs(*augment.Cost-want) > 1e-9 {
+		t.Errorf("augment costs %v, want %v", *augment.Cost, want)
+	}
+	if rate.Calls != 11_344 || rate.PromptTokens != 11_344*(500+80+400) {
+		t.Errorf("rate is %+v", rate)
+	}
+	if p.AtMost.Calls != 3*3*10_000 || p.Total.Calls != 10_204+2*11_344 || p.Total.Unknown || p.AtMost.Cost <= p.Total.Cost {
+		t.Errorf("totals are %+v and %+v", p.Total, p.AtMost)
+	}
+	if len(p.Warnings) != 0 {
+		t.Errorf("warnings: %v", p.Warnings)
+	}
+}
+
+func TestPlanWithAJudge(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	r.Rate.Judge, r.Rate.Samples = &config.Judge{Provider: "p", Model: "judge"}, 3
+	p := estimate.Make(r, w, seeds, segments, prompts)
+	if got, want := names(p), "train myx, augment, rate, train m1, train myx, augment, rate, train m2"; got != want {
+		t.Fatalf("stages are %s", got)
+	}
+	if rate := p.Stages[2]; rate.Rows != 30_000 || math.Abs(*rate.Cost-float64(rate.Calls)*(980*10+200*20)/1e6) > 1e-6 {
+		t.Errorf("rate is %+v, cost %v", rate, *rate.Cost)
+	}
+	r.Rate.Judge.Model = "other"
+	p = estimate.Make(r, w, seeds, segments, prompts)
+	if !p.Total.Unknown || p.Stages[2].Cost != nil || len(p.Warnings) != 1 {
+		t.Errorf("an unknown price: %+v, %v", p.Total, p.Warnings)
+	}
+}
+
+func TestTimeFollowsTheNarrowestLimit(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	seconds := func() float64 { return *estimate.Make(r, w, seeds, segments, prompts).Stages[1].Seconds }
+	r.Augment.InFlight = 100
+	flight := seconds()
+	if want := math.Ceil(10_204.0/100) * (0.6 + 80.0/60); math.Abs(flight-want) > 1e-9 {
+		t.Errorf("by calls in flight %v, want %v", flight, want)
+	}
+	p := w.Providers["p"]
+	p.Limits.RequestsPerMinute = 60
+	w.Providers["p"] = p
+	if got := seconds(); got != 10_204 {
+		t.Errorf("by requests %v", got)
+	}
+	p.Limits.TokensPerMinute = 580
+	w.Providers["p"] = p
+	if got := seconds(); got != 10_204*60 {
+		t.Errorf("by tokens %v", got)
+	}
+}
+
+func TestBudgetThatWillNotDo(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	r.Budget = config.Budget{Calls: 100, Tokens: 1 << 40}
+	p := estimate.Make(r, w, seeds, segments, prompts)
+	if len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0], "budget.calls is 100 and about") {
+		t.Errorf("warnings: %v", p.Warnings)
+	}
+	if p = estimate.Make(r, w, estimate.Texts{}, estimate.Texts{}, prompts); len(p.Warnings) != 2 {
+		t.Errorf("nothing to do: %v", p.Warnings)
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	file := func(name, body string) estimate.File {
+		return estimate.File{Name: name, Size: int64(len(body)), Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }}
+	}
+	got, err := estimate.Seeds(t.Context(), []estimate.Input{{
+		Source: config.Source{Format: "pairs", Instruction: "q", Output: "a"},
+		Files:  []estimate.File{file("s.jsonl", `{"q":"Say hello","a":"Hello there, friend"}`+"\n"+`{"q":"","a":"x"}`+"\nnot json\n")},
+	}})
+	if err != nil || got.Rows != 1 || got.Rejected != 2 || got.ReadShare != 1 || got.Instruction < 1 || got.Output <= got.Instruction {
+		t.Errorf("seeds: %+v, %v", got, err)
+	}
+	var files []estimate.File
+	pages, err := filepath.Glob("../../examples/corpus/*")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no example pages: %v", err)
+	}
+	for _, page := range pages {
+		body, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file(filepath.Base(page), string(body)))
+	}
+	docs, err := estimate.Documents(t.Context(), []estimate.Input{{Source: config.Source{Format: "auto"}, Files: files}}, config.DefaultRun().Segments)
+	if err != nil || docs.Rows < 20 || docs.Files != len(pages) || docs.Output < 100 || docs.Instruction != 0 {
+		t.Errorf("documents: %+v, %v", docs, err)
+	}
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/mock"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/mocks"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"starter": main})
+}
+
+// The scripts run the command line itself: help, bad input and what cannot be reached, with messages and exit codes.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	examples, err := filepath.Abs("../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("EXAMPLES", examples)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": exitCode},
+	})
+}
+
+// exitCode runs starter and wants an exit code: code 2 plan -f x.yaml
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	var out, errs bytes.Buffer
+	want, args := args[0], args[1:]
+	for i, a := range args { // paths are relative to the script's folder
+		if strings.HasSuffix(a, ".yaml") && !filepath.IsAbs(a) {
+			args[i] = ts.MkAbs(a)
+		}
+	}
+	got := run(context.Background(), args, strings.NewReader(""), &out, &errs)
+	ts.Logf("%s%s", out.String(), errs.String())
+	if g := string(rune('0' + got)); g != want {
+		ts.Fatalf("exit code %s, want %s", g, want)
+	}
+}
+
+// bench is a command line over a real bucket and a mocked Temporal.
+func bench(t *testing.T, temporal *mocks.Client) func(args ...string) (int, string, string) {
+	t.Helper()
+	store := s3test.Store(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { temporal.AssertExpectations(t) })
+	for name, body := range map[string]string{
+		"worker.yaml": "store: {bucket: b}\nproviders: {p: {url: 'http://127.0.0.1:1/v1'}}\ntrainers: {t: {backend: openai, provider: p}}\nservers: {t: {backend: openai, provider: p}}\n",
+		"run.yaml":    "name: demo\nseeds: [{path: seeds.jsonl}]\ndocuments: [{path: pages}]\nmodel: {base: b, trainer: t}\n",
+		"seeds.jsonl": "{\"instruction\":\"Say hi\",\"output\":\"Hi.\"}\n", "pages/a.txt": "text",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(args ...string) (int, string, string) {
+		for i, a := range args {
+			args[i] = strings.ReplaceAll(a, "$DIR", dir)
+		}
+		var out, errs bytes.Buffer
+		a := &app{ctx: t.Context(), in: strings.NewReader(""), out: &out, err: &errs, connect: func(_ context.Context, w config.Worker) (*runs.Client, error) {
+			return &runs.Client{Store: store, Temporal: temporal, Address: "mock:7233", Namespace: "default", Queue: w.Temporal.Queue, UI: "http://ui"}, nil
+		}}
+		if args[0] != "version" {
+			args = append(args, "-w", filepath.Join(dir, "worker.yaml"))
+		}
+		return a.run(args), out.String(), errs.String()
+	}
+}
+
+func value(t *testing.T, status workflows.Status) converter.EncodedValue {
+	t.Helper()
+	payloads, err := converter.GetDefaultDataConverter().ToPayloads(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.NewValue(payloads)
+}
+
+func mocked() *mocks.Client {
+	m := &mocks.Client{}
+	m.On("Close").Return()
+	return m
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	m.On("CheckHealth", mock.Anything, mock.Anything).Return(&client.CheckHealthResponse{}, nil)
+	m.On("DescribeTaskQueue", mock.Anything, "selfalign-control", enumspb.TASK_QUEUE_TYPE_WORKFLOW).Return(&workflowservice.DescribeTaskQueueResponse{}, nil)
+	m.On("GetSearchAttributes", mock.Anything).Return(nil, errors.New("not here"))
+	m.On("ExecuteWorkflow", mock.Anything, mock.MatchedBy(func(o client.StartWorkflowOptions) bool {
+		return o.ID == "demo" && o.TaskQueue == "selfalign-control"
+	}), workflows.TypeSelfTrain, mock.MatchedBy(func(in workflows.SelfTrainInput) bool {
+		return strings.HasPrefix(in.Spec.Seeds[0].Path, "s3://") && strings.HasSuffix(in.Spec.Documents[0].Path, "/") && in.Digest == config.Digest(in.Spec)
+	})).Return(&mocks.WorkflowRun{}, nil).Once()
+	starter := bench(t, m)
+	code, out, errs := starter("start", "-f", "$DIR/run.yaml")
+	if code != 0 || !strings.Contains(out, "run demo is started") || !strings.Contains(out, "http://ui/namespaces/default/workflows/demo") {
+		t.Errorf("start: %d\n%s%s", code, out, errs)
+	}
+	if !strings.Contains(errs, "warning: no worker is polling selfalign-control") {
+		t.Errorf("no warning about the missing worker:\n%s", errs)
+	}
+	m.On("ExecuteWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(nil, serviceerror.NewWorkflowExecutionAlreadyStarted("", "", ""))
+	m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, workflows.Status{Run: "demo", Phase: workflows.PhasePaused}), nil)
+	if code, out, errs = starter("start", "-f", "$DIR/run.yaml", "--json"); code != 0 || !strings.Contains(out, `"phase": "paused"`) || !strings.Contains(out, `"new": false`) {
+		t.Errorf("again: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs = starter("start", "-f", "$DIR/run.yaml", "--set", "iterations=3"); code != exitUsage || !strings.Contains(errs, "another spec (other: iterations). Try: --name") {
+		t.Errorf("another spec: %d\n%s%s", code, out, errs)
+	}
+}
+
+func TestWatchEndsWithThePhase(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[string]int{
+		workflows.PhaseCompleted: exitOK, workflows.PhaseConverged: exitOK, workflows.PhaseCancelled: exitCancelled,
+		workflows.PhaseBlocked: exitWaiting, workflows.PhaseApproval: exitWaiting,
+	} {
+		t.Run(phase, func(t *testing.T) {
+			t.Parallel()
+			m := mocked()
+			running := workflows.Status{Run: "demo", Phase: workflows.PhaseRunning, Iterations: 2}
+			last := running
+			last.Phase, last.Message = phase, "a message"
+			m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, running), nil).Once()
+			m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, last), nil)
+			code, out, errs := bench(t, m)("watch", "demo", "--json")
+			if code != want {
+				t.Errorf("exit code %d, want %d\n%s%s", code, want, out, errs)
+			}
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			var seen runs.Seen
+			if len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &seen) != nil || seen.Phase != phase || !seen.Live {
+				t.Errorf("lines are %q", lines)
+			}
+		})
+	}
+}
+
+func TestSteering(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	budget := config.Budget{USD: 5, Calls: 100}
+	m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, workflows.Status{Run: "demo", Phase: workflows.PhaseBlocked, Budget: budget}), nil)
+	m.On("UpdateWorkflow", mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
+		o := args.Get(1).(client.UpdateWorkflowOptions) //nolint:forcetypeassert // see its signature
+		if o.UpdateName != workflows.UpdateSet {
+			return
+		}
+		set := o.Args[0].(workflows.Settings) //nolint:forcetypeassert // see api.go
+		if *set.Budget != (config.Budget{USD: 50, Calls: 100}) || *set.Threshold != 4 || set.InFlight != nil {
+			t.Errorf("set %+v with budget %+v", set, set.Budget)
+		}
+	}).Return(func(context.Context, client.UpdateWorkflowOptions) client.WorkflowUpdateHandle {
+		h := &mocks.WorkflowUpdateHandle{}
+		h.On("Get", mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
+			*args.Get(1).(*workflows.Status) = workflows.Status{Run: "demo", Phase: workflows.PhaseRunning} //nolint:forcetypeassert // see its signature
+		}).Return(nil)
+		return h
+	}, nil)
+	m.On("CancelWorkflow", mock.Anything, "demo", "").Return(nil)
+	starter := bench(t, m)
+	for _, args := range [][]string{{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"}} {
+		if code, out, errs := starter(args...); code != 0 || !strings.Contains(out, "it is running now") {
+			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
+		}
+	}
+	if code, out, errs := starter("cancel", "demo"); code != 0 || !strings.Contains(out, "was asked to end") {
+		t.Errorf("cancel: %d\n%s%s", code, out, errs)
+	}
+	for _, args := range [][]string{{"set", "demo"}, {"set", "demo", "--usd=-1"}, {"set", "demo", "--threshold", "7"}} {
+		if code, out, errs := starter(args...); code != exitUsage {
+			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
+		}
+	}
+}
+
+func TestWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	gone := serviceerror.NewNotFound("workflow not found")
+	m.On("QueryWorkflow", mock.Anything, "nobody", "", workflows.QueryStatus).Return(nil, gone)
+	m.On("CancelWorkflow", mock.Anything, "nobody", "").Return(gone)
+	m.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(nil, gone)
+	m.On("ListWorkflow", mock.Anything, mock.Anything).Return(&workflowservice.ListWorkflowExecutionsResponse{}, nil)
+	m.On("CheckHealth", mock.Anything, mock.Anything).Return(nil, serviceerror.NewUnavailable("connection refused"))
+	starter := bench(t, m)
+	for _, args := range [][]string{{"watch", "nobody"}, {"pause", "nobody"}, {"cancel", "nobody"}, {"report", "nobody"}, {"pull", "nobody"}, {"fork", "nobody", "--from", "1", "--name", "x"}} {
+		if code, out, errs := starter(args...); code != exitNotFound || !strings.Contains(errs, "not found") {
+			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
+		}
+	}
+	if code, out, errs := starter("list"); code != 0 || !strings.HasPrefix(out, "no runs in s3://") {
+		t.Errorf("list: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := starter("start", "-f", "$DIR/run.yaml"); code != exitUnreachable || !strings.Contains(errs, "cannot reach Temporal at mock:7233") {
+		t.Errorf("start: %d\n%s%s", code, out, errs)
+	}
+}
