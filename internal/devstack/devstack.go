@@ -57,6 +57,14 @@ type Options struct {
 	Notify func(message string)
 }
 
+// Programs lists what Start will run and may have to build, for those who want to build it beforehand with something else.
+func Programs(o Options) []gobuild.Program {
+	if temporalGiven(o) != "" || !o.Embedded && temporalCommand() != "" {
+		return []gobuild.Program{programs.Localstack}
+	}
+	return []gobuild.Program{programs.Localstack, programs.Temporald}
+}
+
 // Stack is a set of running services.
 type Stack struct {
 	// TemporalAddress and Namespace say where workflows run.

@@ -42,11 +42,7 @@ var attributes = map[string]enumspb.IndexedValueType{
 
 // startTemporal takes the Temporal it is given, else the command on PATH, else our own.
 func (s *Stack) startTemporal(ctx context.Context) error {
-	given := s.options.TemporalAddress
-	if given == "" {
-		given = os.Getenv("TEMPORAL_ADDRESS")
-	}
-	if given != "" {
+	if given := temporalGiven(s.options); given != "" {
 		return s.useTemporal(ctx, given)
 	}
 	port, err := loopback.Resolve("Temporal", s.options.Ports.Temporal)
@@ -59,10 +55,27 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 			return err
 		}
 	}
-	if command, err := exec.LookPath("temporal"); err == nil && !s.options.Embedded {
+	if command := temporalCommand(); command != "" && !s.options.Embedded {
 		return s.startCLI(ctx, command, port, uiPort)
 	}
 	return s.startEmbedded(ctx, port, uiPort)
+}
+
+// temporalGiven is the address of a Temporal that is there; "" if none was given.
+func temporalGiven(o Options) string {
+	if o.TemporalAddress != "" {
+		return o.TemporalAddress
+	}
+	return os.Getenv("TEMPORAL_ADDRESS")
+}
+
+// temporalCommand is the path of the temporal command; "" if there is none.
+func temporalCommand() string {
+	path, err := exec.LookPath("temporal")
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // useTemporal checks that the service answers. Search attributes are registered if it lets us; runs go on without them.

@@ -29,7 +29,7 @@ type Spec struct {
 	Dir string
 	// Log is the file to which the child's standard error, and what it prints after its ready line, are appended.
 	Log string
-	// Ready is the longest wait for the ready line; 0: the child prints none.
+	// Ready is the longest wait for the child's first line on standard output, which says that it serves; 0: it prints none.
 	Ready time.Duration
 }
 
@@ -124,13 +124,9 @@ func (p *Process) awaitReady(ctx context.Context, line <-chan []byte) (*Process,
 	defer timer.Stop()
 	select {
 	case text, ok := <-line:
-		if ok && json.Valid(text) {
+		if ok {
 			p.ready = text
 			return p, nil
-		}
-		if ok {
-			_ = p.Kill()
-			return nil, fmt.Errorf("start %s: not a ready line: %.100q", p.spec.Name, text)
 		}
 		select { // its standard output closed: it is ending
 		case <-p.done:
@@ -174,7 +170,7 @@ func (p *Process) wait(from int64, drained <-chan struct{}) {
 	close(p.done)
 }
 
-// Ready is what the child said when it was ready.
+// Ready is what the child said when it was ready: JSON, of children that use the function Ready.
 func (p *Process) Ready() json.RawMessage { return p.ready }
 
 // Pid is the child's process id, which is also its process group.
