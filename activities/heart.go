@@ -1,0 +1,47 @@
+package activities
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+)
+
+// heart tells Temporal that an activity lives, with a count of what it has done.
+type heart struct {
+	ctx  context.Context
+	n    atomic.Int64
+	last time.Time
+}
+
+func newHeart(ctx context.Context) *heart { return &heart{ctx: ctx, last: time.Now()} }
+
+// at counts n more things done and heartbeats at most once a second.
+func (h *heart) at(n int64) {
+	count := h.n.Add(n)
+	if time.Since(h.last) >= time.Second {
+		h.last = time.Now()
+		activity.RecordHeartbeat(h.ctx, count)
+	}
+}
+
+// keep heartbeats every second until the returned function is called, for work that cannot be counted.
+func (h *heart) keep() (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				activity.RecordHeartbeat(h.ctx, h.n.Load())
+			case <-done:
+				return
+			case <-h.ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}

@@ -1,0 +1,128 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/llm"
+)
+
+// Runs checks, records and reports whole runs.
+type Runs struct {
+	Store    *blob.Store
+	Models   *llm.Pool
+	Settings config.Worker
+}
+
+// RecordInput is one record of a run, written to runs/<run>/<name>.
+type RecordInput struct {
+	Run  string          `json:"run"`
+	Name string          `json:"name"`
+	Body json.RawMessage `json:"body"`
+}
+
+// SaveRecord writes a record of a run. The newest one stands.
+func (r *Runs) SaveRecord(ctx context.Context, in RecordInput) error {
+	return r.Store.Put(ctx, "runs/"+in.Run+"/"+in.Name, in.Body)
+}
+
+// Preflight finds what would stop a run before anything is spent: names that the worker's settings do not define, a bucket
+// that cannot be written, refused keys, endpoints and models that do not answer, templates that cannot be rendered.
+func (r *Runs) Preflight(ctx context.Context, spec config.Run) error {
+	if err := config.CheckTogether(spec, r.Settings); err != nil {
+		return blocked("setting", err, "mend the settings of the workers and restart them, then retry")
+	}
+	if err := r.Store.Check(ctx); err != nil {
+		return blocked("store", err, "make the bucket writable for the workers, then retry")
+	}
+	if err := checkTemplates(spec.Prompts); err != nil {
+		return blocked("setting", err, "start a new run with the template mended")
+	}
+	for _, m := range modelsToCheck(spec, r.Settings) {
+		if err := r.checkModel(ctx, m.Provider, m.Model); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// modelsToCheck lists the endpoints of a run: the judge's and the base model's with the model, that of the trained
+// models without, since these do not exist yet.
+func modelsToCheck(spec config.Run, settings config.Worker) []config.Asked {
+	out := []config.Asked{{Provider: settings.Servers[spec.ServerName()].Provider}}
+	if p := settings.Trainers[spec.Model.Trainer].Provider; p != "" && p != out[0].Provider {
+		out = append(out, config.Asked{Provider: p})
+	}
+	if spec.Model.Provider != "" {
+		out = append(out, config.Asked{Provider: spec.Model.Provider, Model: spec.Model.Base})
+	}
+	if j := spec.Rate.Judge; j != nil {
+		out = append(out, config.Asked{Provider: j.Provider, Model: j.Model})
+	}
+	return out
+}
+
+func (r *Runs) checkModel(ctx context.Context, provider, model string) error {
+	client, err := r.Models.Client(provider)
+	if err != nil {
+		return blocked("setting", err, "mend the provider in the worker's settings and restart the workers, then retry")
+	}
+	if model == "" {
+		_, err = client.Models(ctx)
+		if class := llm.ClassOf(err); class == llm.ClassNotFound || class == llm.ClassPermanent {
+			err = nil // answers, but lists no models
+		}
+	} else {
+		err = client.Check(ctx, model)
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	what := fmt.Errorf("provider %s: %w", provider, err)
+	switch llm.ClassOf(err) {
+	case llm.ClassAuth:
+		env := r.Settings.Providers[provider].KeyEnv
+		if env == "" {
+			return blocked("auth", what, "name the variable with the key as providers."+provider+".key_env, restart the workers, then retry")
+		}
+		return blocked("auth", what, "set "+env+" for the workers to a key that the provider accepts, restart them, then retry")
+	case llm.ClassQuota:
+		return blocked("quota", what, "raise the quota, then retry")
+	}
+	return blocked("endpoint", what, "make "+r.Settings.Providers[provider].URL+" answer for the workers, then retry")
+}
+
+// ReportInput is all that a report is made of.
+type ReportInput struct {
+	Run        string             `json:"run"`
+	Spec       config.Run         `json:"spec"`
+	Status     json.RawMessage    `json:"status"`
+	Seeds      dataset.Ref        `json:"seeds"`
+	Segments   dataset.Ref        `json:"segments"`
+	Candidates dataset.Ref        `json:"candidates"`
+	Final      dataset.Ref        `json:"final"`
+	Backward   dataset.ModelRef   `json:"backward"`
+	Models     []dataset.ModelRef `json:"models"`
+	Distilled  bool               `json:"distilled"`
+	Iterations []ReportIteration  `json:"iterations"`
+}
+
+// ReportIteration is one iteration of a report.
+type ReportIteration struct {
+	Iteration int              `json:"iteration"`
+	Ratings   dataset.Ref      `json:"ratings"`
+	Training  dataset.Ref      `json:"training"`
+	Selected  int64            `json:"selected"`
+	Judge     dataset.ModelRef `json:"judge"`
+	Model     dataset.ModelRef `json:"model"`
+}
+
+// WriteReport makes the report of a run and returns its address.
+func (r *Runs) WriteReport(ctx context.Context, in ReportInput) (string, error) { return "", nil }

@@ -1,0 +1,368 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// Bounds of ingest.
+const (
+	maxMapTasks  = 500
+	taskBytes    = 64 << 20  // of sources in a map task, where that makes few enough tasks
+	taskFiles    = 1000      // likewise
+	spillBudget  = 128 << 20 // bytes of rows held in memory by a map task
+	maxFiles     = 2_000_000 // of one dataset's sources
+	ingestFolder = "_ingest"
+)
+
+// Sources turns what a user points at into datasets of seeds and segments: a sort-based shuffle over S3.
+type Sources struct {
+	Store *blob.Store
+	// Bucket opens another bucket for reading, with the credentials of the store.
+	Bucket func(ctx context.Context, bucket string) (*blob.Store, error)
+}
+
+// ListInput names the sources of a dataset.
+type ListInput struct {
+	Kind    dataset.Kind    `json:"kind"`
+	Sources []config.Source `json:"sources"`
+	Dir     string          `json:"dir"`
+}
+
+// Listing says how many map tasks there are. The files of each lie in S3.
+type Listing struct {
+	Tasks int   `json:"tasks"`
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// file is one object to be read, and how.
+type file struct {
+	Bucket string        `json:"bucket"`
+	Own    bool          `json:"own"` // Key is one of the run's store, below its prefix
+	Key    string        `json:"key"`
+	Name   string        `json:"name"` // what rows carry as their source
+	Size   int64         `json:"size"`
+	Source config.Source `json:"source"`
+}
+
+// MapInput is one map task.
+type MapInput struct {
+	Kind     dataset.Kind    `json:"kind"`
+	Dir      string          `json:"dir"`
+	Task     int             `json:"task"`
+	Segments config.Segments `json:"segments"`
+}
+
+// PlanInput asks how many partitions the spilled rows need.
+type PlanInput struct {
+	Dir   string      `json:"dir"`
+	Tasks int         `json:"tasks"`
+	Data  config.Data `json:"data"`
+}
+
+// MergePlan fixes the number of partitions; the list of spills lies under Key.
+type MergePlan struct {
+	Bits int    `json:"bits"`
+	Rows int64  `json:"rows"`
+	Key  string `json:"key"`
+}
+
+// MergeWork makes one partition of rows that map tasks spilled.
+type MergeWork struct {
+	Kind      dataset.Kind `json:"kind"`
+	Output    string       `json:"output"`
+	Bits      int          `json:"bits"`
+	Plan      string       `json:"plan"` // key of the list of spills
+	Partition int          `json:"partition"`
+}
+
+func taskKey(dir string, task int) string {
+	return fmt.Sprintf("%s/%s/files-%05d.json", dir, ingestFolder, task)
+}
+
+func summaryKey(dir string, task int) string {
+	return fmt.Sprintf("%s/%s/rows-%05d.json", dir, ingestFolder, task)
+}
+
+func spillName(task int) string { return fmt.Sprintf("task-%05d", task) }
+
+// ListSources finds every object of the sources and deals them out to map tasks in order of their names, so that the same
+// sources give the same tasks. A source that is not there needs a person.
+func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error) {
+	var files []file
+	for _, source := range in.Sources {
+		found, err := s.list(ctx, source)
+		if err != nil {
+			return Listing{}, err
+		}
+		files = append(files, found...)
+		activity.RecordHeartbeat(ctx, len(files))
+		if len(files) > maxFiles {
+			return Listing{}, blocked("source", fmt.Errorf("more than %d files", maxFiles), "pack them into fewer, for instance as JSONL, and start a new run")
+		}
+	}
+	out := Listing{Files: len(files)}
+	for _, f := range files {
+		out.Bytes += f.Size
+	}
+	for _, task := range deal(files, out.Bytes) {
+		body, err := json.Marshal(task)
+		if err != nil {
+			return Listing{}, fmt.Errorf("list sources: %w", err)
+		}
+		if err := s.Store.Put(ctx, taskKey(in.Dir, out.Tasks), body); err != nil {
+			return Listing{}, err
+		}
+		out.Tasks++
+	}
+	return out, nil
+}
+
+// deal splits files into at most maxMapTasks runs of about equal bytes and files.
+func deal(files []file, total int64) [][]file {
+	mostBytes := max(taskBytes, total/maxMapTasks*2)
+	mostFiles := max(taskFiles, len(files)/maxMapTasks*2)
+	var tasks [][]file
+	var task []file
+	size := int64(0)
+	for _, f := range files {
+		if len(task) > 0 && (size+f.Size > mostBytes || len(task) >= mostFiles) {
+			tasks = append(tasks, task)
+			task, size = nil, 0
+		}
+		task = append(task, f)
+		size += f.Size
+	}
+	if len(task) > 0 {
+		tasks = append(tasks, task)
+	}
+	return tasks
+}
+
+// list finds the objects of one source: the object itself, or all that lie under it as a folder.
+func (s *Sources) list(ctx context.Context, source config.Source) ([]file, error) {
+	bucket, key, ok := splitS3(source.Path)
+	if !ok {
+		return nil, blocked("source", fmt.Errorf("source %s is not in S3", source.Path),
+			"start runs with the starter, which uploads local files; a worker opens no path that a run names")
+	}
+	own := false
+	if inside, ok := strings.CutPrefix(source.Path, s.Store.URI("")); ok {
+		own, key = true, inside
+	}
+	store, err := s.store(ctx, bucket, own)
+	if err != nil {
+		return nil, err
+	}
+	one := func(info blob.Info) file {
+		return file{Bucket: bucket, Own: own, Key: info.Key, Name: store.URI(info.Key), Size: info.Size, Source: source}
+	}
+	if key != "" && !strings.HasSuffix(key, "/") {
+		info, err := store.Stat(ctx, key)
+		if err == nil {
+			return []file{one(info)}, nil
+		}
+		if !errors.Is(err, blob.ErrNotFound) {
+			return nil, err
+		}
+		key += "/"
+	}
+	var out []file
+	err = store.List(ctx, key, func(info blob.Info) error {
+		if info.Size > 0 && !hidden(strings.TrimPrefix(info.Key, key)) {
+			out = append(out, one(info))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return nil, blocked("source", fmt.Errorf("there is nothing at %s", source.Path), "put the files there, then retry")
+	}
+	slices.SortFunc(out, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
+	return out, nil
+}
+
+// hidden reports whether a name in a folder is one that tools leave behind.
+func hidden(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasPrefix(part, ".") {
+			return true
+		}
+	}
+	return false
+}
+
+// store returns the run's own store, or one over another bucket.
+func (s *Sources) store(ctx context.Context, bucket string, own bool) (*blob.Store, error) {
+	if own {
+		return s.Store, nil
+	}
+	return s.Bucket(ctx, bucket)
+}
+
+func splitS3(uri string) (bucket, key string, ok bool) {
+	rest, ok := strings.CutPrefix(uri, "s3://")
+	if !ok {
+		return "", "", false
+	}
+	bucket, key, _ = strings.Cut(rest, "/")
+	return bucket, key, bucket != ""
+}
+
+// MapSources reads the files of a task and spills rows and rejects, sorted by id.
+func (s *Sources) MapSources(ctx context.Context, in MapInput) error {
+	if in.Kind == dataset.KindSeeds {
+		return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Seed { return item.Seed })
+	}
+	return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Segment { return item.Segment })
+}
+
+func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take func(corpus.Item) *T) error {
+	body, err := s.Store.Get(ctx, taskKey(in.Dir, in.Task))
+	if err != nil {
+		return err
+	}
+	var files []file
+	if err := json.Unmarshal(body, &files); err != nil {
+		return fmt.Errorf("map task %d: %w", in.Task, err)
+	}
+	spiller := dataset.NewSpiller[T](s.Store, in.Dir+"/"+ingestFolder, spillName(in.Task), spillBudget)
+	beat := newHeart(ctx)
+	for _, f := range files {
+		if err := s.mapFile(ctx, in, f, func(item corpus.Item) error {
+			beat.at(1)
+			if item.Reject != nil {
+				return spiller.Reject(ctx, *item.Reject)
+			}
+			return spiller.Add(ctx, *take(item))
+		}); err != nil {
+			return err
+		}
+	}
+	summary, err := spiller.Close(ctx)
+	if err != nil {
+		return err
+	}
+	body, err = json.Marshal(summary)
+	if err != nil {
+		return fmt.Errorf("map task %d: %w", in.Task, err)
+	}
+	return s.Store.Put(ctx, summaryKey(in.Dir, in.Task), body)
+}
+
+// mapFile reads one file and hands over its rows.
+func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(corpus.Item) error) error {
+	store, err := s.store(ctx, f.Bucket, f.Own)
+	if err != nil {
+		return err
+	}
+	stream, err := store.Stream(ctx, f.Key)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for item, err := range itemsOf(ctx, in, f, stream) {
+		if err == nil {
+			err = take(item)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+func itemsOf(ctx context.Context, in MapInput, f file, r io.Reader) iter.Seq2[corpus.Item, error] {
+	if in.Kind == dataset.KindSeeds {
+		return corpus.Seeds(ctx, f.Name, r, corpus.SeedOptions{
+			Format: f.Source.Format, Instruction: f.Source.Instruction, Output: f.Source.Output, Language: f.Source.Language,
+		})
+	}
+	return corpus.Documents(ctx, f.Name, r, corpus.DocumentOptions{
+		Format: f.Source.Format, Text: f.Source.Text, Language: f.Source.Language, Segments: corpus.SegmentRules(in.Segments),
+	})
+}
+
+// PlanPartitions fixes the number of partitions from what the map tasks spilled.
+func (s *Sources) PlanPartitions(ctx context.Context, in PlanInput) (MergePlan, error) {
+	var spills []dataset.SpillRef
+	out := MergePlan{Key: in.Dir + "/" + ingestFolder + "/plan.json"}
+	for task := range in.Tasks {
+		body, err := s.Store.Get(ctx, summaryKey(in.Dir, task))
+		if err != nil {
+			return out, err
+		}
+		var summary dataset.SpillSummary
+		if err := json.Unmarshal(body, &summary); err != nil {
+			return out, fmt.Errorf("summary of map task %d: %w", task, err)
+		}
+		out.Rows += summary.Rows
+		spills = append(spills, summary.Spills...)
+	}
+	minBits := 0
+	if in.Data.MinPartitions > 1 {
+		minBits = bits.Len(uint(in.Data.MinPartitions - 1))
+	}
+	out.Bits = dataset.BitsFor(out.Rows, in.Data.RowsPerPartition, minBits)
+	body, err := json.Marshal(spills)
+	if err != nil {
+		return out, fmt.Errorf("plan partitions: %w", err)
+	}
+	return out, s.Store.Put(ctx, out.Key, body)
+}
+
+// MergePartition reads its part of every spill into one committed partition.
+func (s *Sources) MergePartition(ctx context.Context, w MergeWork) (PartitionResult, error) {
+	body, err := s.Store.Get(ctx, w.Plan)
+	if errors.Is(err, blob.ErrNotFound) {
+		// The spills are removed once the dataset stands: a late attempt finds its partition.
+		receipt, err := dataset.ReadReceipt(ctx, s.Store, w.Output, w.Partition)
+		return PartitionResult{Receipt: receipt, Done: err == nil}, err
+	}
+	if err != nil {
+		return PartitionResult{}, err
+	}
+	var spills []dataset.SpillRef
+	if err := json.Unmarshal(body, &spills); err != nil {
+		return PartitionResult{}, fmt.Errorf("merge plan: %w", err)
+	}
+	beat := newHeart(ctx)
+	defer beat.keep()()
+	var receipt dataset.Receipt
+	if w.Kind == dataset.KindSeeds {
+		receipt, err = dataset.MergePartition[dataset.Seed](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
+	} else {
+		receipt, err = dataset.MergePartition[dataset.Segment](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
+	}
+	return PartitionResult{Receipt: receipt, Done: err == nil}, err
+}
+
+// RemoveSpills deletes what the shuffle of a committed dataset left.
+func (s *Sources) RemoveSpills(ctx context.Context, dir string) error {
+	var keys []string
+	err := s.Store.List(ctx, dir+"/"+ingestFolder+"/", func(info blob.Info) error {
+		keys = append(keys, info.Key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.Store.Delete(ctx, keys...)
+}

@@ -1,0 +1,247 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/serve"
+)
+
+// Trainer is a backend with the pace at which its jobs are looked at. Queue is where its jobs are looked after: a local
+// trainer's on the machine it runs on, any other's on every worker that trains.
+type Trainer struct {
+	Backend finetune.Backend
+	Poll    time.Duration
+	Queue   string
+}
+
+// Trainers has models fine-tuned and put to work.
+type Trainers struct {
+	Trainers map[string]Trainer
+	Servers  map[string]serve.Server
+	Models   *llm.Pool
+}
+
+// SubmitInput is a fine-tuning job to be submitted.
+type SubmitInput struct {
+	Run       string       `json:"run"`
+	Name      string       `json:"name"` // m0, m1 … or myx
+	Iteration int          `json:"iteration"`
+	Reversed  bool         `json:"reversed"`
+	Attempt   int          `json:"attempt"`
+	Model     config.Model `json:"model"`
+	Exported  Exported     `json:"exported"`
+}
+
+// TrainingJob is a job that was submitted.
+type TrainingJob struct {
+	ID      string `json:"id"`
+	Trainer string `json:"trainer"`
+	Queue   string `json:"queue"` // whose workers look after it
+}
+
+// TrainingStatus is how far a job has come.
+type TrainingStatus struct {
+	finetune.Status
+	Done bool `json:"done"`
+}
+
+// Tenths returns how many tenths of the training are done.
+func (s TrainingStatus) Tenths() int {
+	if s.Steps == 0 {
+		return 0
+	}
+	return 10 * s.Step / s.Steps
+}
+
+// PollInput asks how a job is doing.
+type PollInput struct {
+	Job   TrainingJob `json:"job"`
+	Shown int         `json:"shown"` // tenths that were shown already; -1 for none
+}
+
+// DeployInput is a trained model to be put to work.
+type DeployInput struct {
+	Submit SubmitInput    `json:"submit"`
+	Status TrainingStatus `json:"status"`
+}
+
+func (t *Trainers) trainer(name string) (Trainer, error) {
+	trainer, ok := t.Trainers[name]
+	if !ok {
+		return Trainer{}, blocked("setting", fmt.Errorf("this worker knows no trainer %q", name),
+			"add it under trainers in the worker's settings, restart the workers, then retry")
+	}
+	return trainer, nil
+}
+
+// SubmitFinetune submits a job, or finds it again when it was submitted before.
+func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (TrainingJob, error) {
+	trainer, err := t.trainer(in.Model.Trainer)
+	if err != nil {
+		return TrainingJob{}, err
+	}
+	// The training file's digest is part of the key: other data under an old name is another job.
+	key := fmt.Sprintf("%s/%02d/%s/%d/%.16s", in.Run, in.Iteration, in.Name, in.Attempt, revision(in)[len(in.Name)+1:])
+	id, err := trainer.Backend.Submit(ctx, finetune.Job{
+		Key: key, BaseModel: in.Model.Base, Suffix: in.Run + "-" + in.Name, Training: in.Exported.Key,
+		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,
+		Artifacts: fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
+	})
+	if err != nil {
+		return TrainingJob{}, tellTrainer(in.Model.Trainer, err)
+	}
+	return TrainingJob{ID: id, Trainer: in.Model.Trainer, Queue: trainer.Queue}, nil
+}
+
+// PollFinetune looks at a job once. Still at work it returns an error that the server retries after the trainer's pace,
+// except when another tenth of the way is done, which is worth showing.
+func (t *Trainers) PollFinetune(ctx context.Context, in PollInput) (TrainingStatus, error) {
+	trainer, err := t.trainer(in.Job.Trainer)
+	if err != nil {
+		return TrainingStatus{}, err
+	}
+	status, err := trainer.Backend.Poll(ctx, in.Job.ID)
+	if err != nil {
+		return TrainingStatus{}, tellTrainer(in.Job.Trainer, err)
+	}
+	out := TrainingStatus{Status: status}
+	switch status.State {
+	case finetune.StateSucceeded:
+		out.Done = true
+		return out, nil
+	case finetune.StateFailed, finetune.StateCancelled:
+		message := fmt.Sprintf("job %s of trainer %s %s: %s", in.Job.ID, in.Job.Trainer, status.State, status.Message)
+		return out, temporal.NewApplicationErrorWithOptions(message, ErrTypeTrainerFailed, temporal.ApplicationErrorOptions{
+			NonRetryable: true,
+			Details:      []any{Trouble{Class: "trainer", Message: message, Way: "mend the cause at the trainer; retry submits a new job"}},
+		})
+	}
+	if status.Steps > 0 && out.Tenths() > in.Shown {
+		return out, nil
+	}
+	return out, temporal.NewApplicationErrorWithOptions(
+		fmt.Sprintf("still %s: step %d of %d, loss %g", status.State, status.Step, status.Steps, status.Loss),
+		ErrTypeTraining, temporal.ApplicationErrorOptions{NextRetryDelay: trainer.Poll, Category: temporal.ApplicationErrorCategoryBenign})
+}
+
+// CancelFinetune stops a job.
+func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
+	trainer, err := t.trainer(job.Trainer)
+	if err != nil {
+		return err
+	}
+	return tellTrainer(job.Trainer, trainer.Backend.Cancel(ctx, job.ID))
+}
+
+// DeployModel makes a trained model answer, tries it once, and names its revision after what it was trained on.
+func (t *Trainers) DeployModel(ctx context.Context, in DeployInput) (dataset.ModelRef, error) {
+	name := in.Submit.Model.Server
+	if name == "" {
+		name = in.Submit.Model.Trainer
+	}
+	server, ok := t.Servers[name]
+	if !ok {
+		return dataset.ModelRef{}, blocked("setting", fmt.Errorf("this worker knows no server %q", name),
+			"add it under servers in the worker's settings, restart the workers, then retry")
+	}
+	role := serve.RoleForward
+	if in.Submit.Reversed {
+		role = serve.RoleBackward
+	}
+	model, err := server.Deploy(ctx, serve.Trained{
+		Run: in.Submit.Run, Iteration: in.Submit.Iteration, Role: role, Model: in.Status.Model, Artifact: in.Status.Artifact,
+		TrainingDigest: revision(in.Submit),
+	})
+	if err != nil {
+		return dataset.ModelRef{}, fmt.Errorf("deploy %s: %w", in.Submit.Name, err)
+	}
+	return model, t.smoke(ctx, model)
+}
+
+// smoke asks the model once before a stage relies on it.
+func (t *Trainers) smoke(ctx context.Context, model dataset.ModelRef) error {
+	client, err := t.Models.Client(model.Provider)
+	if err != nil {
+		return blocked("setting", err, "add the provider to the worker's settings, restart the workers, then retry")
+	}
+	err = serve.Smoke(ctx, func(ctx context.Context, question string) (string, error) {
+		answer, err := client.Complete(ctx, llm.Request{
+			Model: model.Name, Messages: []llm.Message{{Role: "user", Content: question}}, MaxTokens: 32,
+		})
+		switch llm.ClassOf(err) {
+		case llm.ClassAuth, llm.ClassQuota, llm.ClassPermanent:
+			err = serve.Final(err)
+		}
+		return answer.Text, err
+	})
+	switch llm.ClassOf(err) {
+	case llm.ClassAuth, llm.ClassQuota, llm.ClassPermanent:
+		return blocked("model", fmt.Errorf("model %s: %w", model.Name, err), "make it answer at provider "+model.Provider+", then retry")
+	}
+	return err // one that is still being loaded is tried again
+}
+
+// revision names what a model is: its base, its recipe and its training file.
+func revision(in SubmitInput) string {
+	about, err := json.Marshal(struct {
+		Base  string
+		Hyper config.Hyper
+		File  string
+	}{in.Model.Base, in.Model.Hyper, in.Exported.Digest})
+	if err != nil {
+		panic(err) // plain strings and numbers
+	}
+	sum := sha256.Sum256(about)
+	return in.Name + "-" + hex.EncodeToString(sum[:8])
+}
+
+// hyper fills the paper's recipe for n examples in where the spec is silent.
+func hyper(h config.Hyper, n int64) finetune.Hyper {
+	out := finetune.PaperHyper(n)
+	if h.BatchSize > 0 {
+		out.BatchSize = h.BatchSize
+	}
+	if h.Epochs > 0 {
+		out.Epochs, out.Steps = h.Epochs, 0
+	}
+	if h.Steps > 0 {
+		out.Steps = h.Steps
+	}
+	if h.LearningRate > 0 {
+		out.LearningRate = h.LearningRate
+	}
+	if h.LearningRateEnd > 0 {
+		out.LearningRateEnd = h.LearningRateEnd
+	}
+	if h.WeightDecay > 0 {
+		out.WeightDecay = h.WeightDecay
+	}
+	if h.Dropout > 0 {
+		out.Dropout = h.Dropout
+	}
+	return out
+}
+
+// tellTrainer turns a trainer's error into one that the workflow understands.
+func tellTrainer(name string, err error) error {
+	switch finetune.ClassOf(err) {
+	case finetune.ClassAuth:
+		return blocked("auth", err, "give the workers a key that trainer "+name+" accepts, then retry")
+	case finetune.ClassQuota:
+		return blocked("quota", err, "raise the quota at trainer "+name+", then retry")
+	case finetune.ClassPermanent, finetune.ClassNotFound:
+		return blocked("trainer", err, "mend what trainer "+name+" objects to, then retry")
+	}
+	return err
+}

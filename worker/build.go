@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/worker"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/finetune/command"
+	"github.com/selfalign/selfalign/internal/finetune/openai"
+	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/serve"
+	serveopenai "github.com/selfalign/selfalign/internal/serve/openai"
+	"github.com/selfalign/selfalign/internal/serve/static"
+	"github.com/selfalign/selfalign/internal/stage"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// parts are the activities of this worker, each with its dependencies.
+type parts struct {
+	stages   *activities.Stages
+	sets     *activities.Sets
+	sources  *activities.Sources
+	trainers *activities.Trainers
+	runs     *activities.Runs
+}
+
+// register serves what belongs to a role.
+func (p *parts) register(w worker.Worker, role string) {
+	switch role {
+	case workflows.RoleControl:
+		workflows.Register(w)
+		w.RegisterActivity(p.sets)
+		w.RegisterActivity(p.sources)
+		w.RegisterActivity(p.trainers)
+		w.RegisterActivity(p.runs)
+	case workflows.RoleLLM:
+		w.RegisterActivity(p.stages)
+	case workflows.RoleCPU:
+		w.RegisterActivity(p.sets)
+		w.RegisterActivity(p.sources)
+		w.RegisterActivity(p.runs)
+	case workflows.RoleTrain:
+		w.RegisterActivity(p.trainers)
+	}
+}
+
+// build makes the dependencies that the settings describe.
+func build(ctx context.Context, settings config.Worker, host string, log *slog.Logger) (*parts, error) {
+	storeConfig := blob.Config(settings.Store)
+	store, err := blob.Open(ctx, storeConfig)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	providers, err := providersOf(settings)
+	if err != nil {
+		return nil, err
+	}
+	models := llm.NewPool(providers)
+	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]serve.Server{}, Models: models}
+	for name, t := range settings.Trainers {
+		trainer := activities.Trainer{Poll: time.Duration(t.Poll), Queue: workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain)}
+		switch t.Backend {
+		case config.BackendCommand:
+			trainer.Queue = hostQueue(settings, host)
+			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir}, store)
+		default:
+			p := settings.Providers[t.Provider]
+			trainer.Backend, err = openai.New(openai.Config{URL: p.URL, Key: keyOf(p), Price: trainingPrices(p)}, store)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trainer %s: %w", name, err)
+		}
+		trainers.Trainers[name] = trainer
+	}
+	for name, s := range settings.Servers {
+		if s.Backend == config.BackendStatic {
+			trainers.Servers[name], err = static.New(s.Provider, s.Model)
+		} else {
+			trainers.Servers[name], err = serveopenai.New(s.Provider)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("server %s: %w", name, err)
+		}
+	}
+	elsewhere := func(ctx context.Context, bucket string) (*blob.Store, error) {
+		c := storeConfig
+		c.Bucket, c.Prefix = bucket, ""
+		return blob.Open(ctx, c)
+	}
+	return &parts{
+		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log}},
+		sets:     &activities.Sets{Store: store},
+		sources:  &activities.Sources{Store: store, Bucket: elsewhere},
+		trainers: trainers,
+		runs:     &activities.Runs{Store: store, Models: models, Settings: settings},
+	}, nil
+}
+
+// providersOf reads the keys from the environment. A key that is missing is found by the preflight of a run that needs it.
+func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
+	out := map[string]llm.Provider{}
+	for name, p := range settings.Providers {
+		prices := map[string]llm.Price{}
+		for model, price := range p.Prices {
+			prices[model] = llm.Price{Input: price.Input, CachedInput: price.CachedInput, Output: price.Output, AsOf: price.AsOf}
+		}
+		out[name] = llm.Provider{
+			Name: name, URL: p.URL, API: p.API, Key: llm.Secret(keyOf(p)()), Timeout: time.Duration(p.Timeout), Prices: prices,
+			Limits: llm.Limits{
+				InFlight: p.Limits.InFlight, RequestsPerMinute: p.Limits.RequestsPerMinute,
+				TokensPerMinute: p.Limits.TokensPerMinute, Workers: p.Limits.Workers,
+			},
+		}
+	}
+	return out, nil
+}
+
+func keyOf(p config.Provider) func() string {
+	return func() string {
+		if p.KeyEnv == "" {
+			return ""
+		}
+		return strings.TrimSpace(os.Getenv(p.KeyEnv))
+	}
+}
+
+func trainingPrices(p config.Provider) map[string]float64 {
+	out := map[string]float64{}
+	for model, price := range p.Prices {
+		if price.Training > 0 {
+			out[model] = price.Training
+		}
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// heartbeatThrottle bounds how long a pause or a cancel takes to reach a partition in work.
+const heartbeatThrottle = 4 * time.Second
+
+// work connects, builds the dependencies, and works until ctx ends.
+func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout io.Writer) error {
+	metrics, err := serveMetrics(ctx, settings.Process.MetricsAddr, log)
+	if err != nil {
+		return err
+	}
+	c, err := dial(ctx, settings.Temporal, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("name of this machine: %w", err)
+	}
+	parts, err := build(ctx, settings, host, log)
+	if err != nil {
+		return err
+	}
+	var workers []worker.Worker
+	fatal := make(chan error, 8)
+	for _, q := range queuesOf(settings, host) {
+		w := worker.New(c, q.name, worker.Options{
+			MaxConcurrentActivityExecutionSize: q.slots,
+			MaxHeartbeatThrottleInterval:       heartbeatThrottle,
+			DefaultHeartbeatThrottleInterval:   heartbeatThrottle,
+			WorkerStopTimeout:                  time.Duration(settings.Process.StopTimeout),
+			DisableWorkflowWorker:              q.role != workflows.RoleControl,
+			OnFatalError: func(err error) {
+				select {
+				case fatal <- err:
+				default:
+				}
+			},
+		})
+		parts.register(w, q.role)
+		workers = append(workers, w)
+	}
+	for i, w := range workers {
+		if err := w.Start(); err != nil {
+			stopAll(workers[:i])
+			return fmt.Errorf("start worker: %w", err)
+		}
+	}
+	fmt.Fprintln(stdout, "ready") // one line for whoever started this process
+	log.Info("working", "queues", settings.Process.Queues, "prefix", settings.Temporal.Queue)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-fatal:
+	}
+	log.Info("stopping: calls in flight finish, partitions are handed back")
+	stopAll(workers)
+	return err
+}
+
+func stopAll(workers []worker.Worker) {
+	done := make(chan struct{}, len(workers))
+	for _, w := range workers {
+		go func() { w.Stop(); done <- struct{}{} }()
+	}
+	for range workers {
+		<-done
+	}
+}
+
+type queue struct {
+	role  string
+	name  string
+	slots int
+}
+
+// queuesOf lists the task queues that this worker serves: one a role, and for the jobs of local trainers one of this
+// machine's own.
+func queuesOf(settings config.Worker, host string) []queue {
+	var out []queue
+	for _, role := range settings.Process.Queues {
+		slots := 20
+		if role == workflows.RoleLLM {
+			slots = settings.Process.Partitions
+		}
+		out = append(out, queue{role: role, name: workflows.QueueName(settings.Temporal.Queue, role), slots: slots})
+	}
+	if slices.Contains(settings.Process.Queues, workflows.RoleTrain) {
+		out = append(out, queue{role: workflows.RoleTrain, name: hostQueue(settings, host), slots: 20})
+	}
+	return out
+}
+
+// hostQueue is the queue of jobs that only this machine can look after.
+func hostQueue(settings config.Worker, host string) string {
+	return workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain) + "-" + host
+}
+
+// dial connects to Temporal: the settings first, for what they leave open Temporal's environment variables and profile.
+func dial(ctx context.Context, t config.Temporal, log *slog.Logger, metrics client.MetricsHandler) (client.Client, error) {
+	options, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{ConfigFileProfile: t.Profile})
+	if err != nil {
+		return nil, fmt.Errorf("temporal configuration: %w", err)
+	}
+	if t.Address != "" {
+		options.HostPort = t.Address
+	}
+	if t.Namespace != "" {
+		options.Namespace = t.Namespace
+	}
+	options.Logger = sdklog.NewStructuredLogger(log)
+	options.MetricsHandler = metrics
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		c, err := client.DialContext(attempt, options)
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		log.Warn("waiting for Temporal", "address", options.HostPort, "namespace", options.Namespace, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package workflows
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+)
+
+// details renders a run as the markdown that the Temporal UI shows: a table of iterations and stages, score histograms,
+// cost, and what the run waits for.
+func details(s Status, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s** · iteration %d of %d · %s", s.Phase, s.Iteration, s.Iterations, money(s))
+	if s.Report != "" {
+		fmt.Fprintf(&b, " · report `%s`", s.Report)
+	}
+	b.WriteString("\n\n")
+	if s.Message != "" {
+		fmt.Fprintf(&b, "> %s\n\n", cell(s.Message))
+	}
+	b.WriteString("| t | step | state | done | rejected | reused | calls | cost | time left |\n|--|--|--|--:|--:|--:|--:|--:|--:|\n")
+	for _, st := range s.Stages {
+		done := strconv.FormatInt(st.Done, 10)
+		if st.Total > 0 {
+			done = fmt.Sprintf("%d / %d %s", st.Done, st.Total, st.Unit)
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %d | %d | %d | $%.4f | %s |\n", st.Iteration, st.Name, st.State, done,
+			st.Rejected, st.Reused, st.Usage.Calls, float64(st.Usage.MicroUSD)/1e6, timeLeft(st, now))
+	}
+	for _, set := range s.Sets {
+		fmt.Fprintf(&b, "\nIteration %d: **%d** selected; scores %s\n", set.Iteration, set.Selected, histogram(set.Histogram))
+	}
+	return b.String()
+}
+
+func money(s Status) string {
+	text := fmt.Sprintf("%d calls · $%.4f", s.Spent.Calls, float64(s.Spent.MicroUSD)/1e6)
+	if s.Spent.UnknownPrice > 0 {
+		text += fmt.Sprintf(" + %d calls of unknown price", s.Spent.UnknownPrice)
+	}
+	if s.InDoubt.Calls > 0 {
+		text += fmt.Sprintf(" (+ %d in doubt)", s.InDoubt.Calls)
+	}
+	return text
+}
+
+func timeLeft(s StageStatus, now time.Time) string {
+	if s.State != StageRunning || s.Done <= 0 || s.Total <= s.Done {
+		return ""
+	}
+	left := now.Sub(s.StartedAt).Seconds() / float64(s.Done) * float64(s.Total-s.Done)
+	return (time.Duration(math.Round(left)) * time.Second).String()
+}
+
+// histogram writes scores and their rows, lowest score first.
+func histogram(h map[string]int64) string {
+	scores := workflow.DeterministicKeys(h)
+	slices.SortFunc(scores, func(a, b string) int {
+		x, _ := strconv.ParseFloat(a, 64)
+		y, _ := strconv.ParseFloat(b, 64)
+		switch {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	parts := make([]string, 0, len(scores))
+	for _, score := range scores {
+		parts = append(parts, fmt.Sprintf("%s: %d", score, h[score]))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// cell keeps foreign text from breaking out of its line.
+func cell(s string) string {
+	return strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;").Replace(s)
+}

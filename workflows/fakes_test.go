@@ -1,0 +1,269 @@
+package workflows
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"testing"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/stage"
+)
+
+// world stands in for everything outside: it remembers which partitions and datasets stand, what was paid and which jobs
+// were submitted, over any number of executions of workflows.
+type world struct {
+	mu       sync.Mutex
+	rows     int64 // in each partition of the segments
+	bits     int
+	receipts map[string]map[int]dataset.Receipt // by dataset folder
+	datasets map[string]dataset.Ref
+	records  map[string]json.RawMessage
+	jobs     []string
+	cancels  []string
+	asked    int // calls of AskPartition
+	inWork   int
+	most     int
+
+	ask    func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
+	poll   func(in activities.PollInput) (activities.TrainingStatus, error)
+	digest func(dir string) string
+}
+
+func newWorld(bits int, rows int64) *world {
+	return &world{
+		bits: bits, rows: rows, receipts: map[string]map[int]dataset.Receipt{}, datasets: map[string]dataset.Ref{},
+		records: map[string]json.RawMessage{}, digest: func(dir string) string { return dir },
+	}
+}
+
+func (w *world) env(t *testing.T) *testsuite.TestWorkflowEnvironment {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	Register(env)
+	env.RegisterActivity(&fakeStages{w})
+	env.RegisterActivity(&fakeSets{w})
+	env.RegisterActivity(&fakeSources{w})
+	env.RegisterActivity(&fakeTrainers{w})
+	env.RegisterActivity(&fakeRuns{w})
+	return env
+}
+
+// done commits a partition.
+func (w *world) done(dir string, p int, input, kept, calls int64) activities.PartitionResult {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.receipts[dir] == nil {
+		w.receipts[dir] = map[int]dataset.Receipt{}
+	}
+	r, ok := w.receipts[dir][p]
+	if !ok {
+		r = dataset.Receipt{
+			Partition: p, Input: input, Rows: kept, Rejected: input - kept, Usage: dataset.Usage{Calls: calls},
+			Histogram: map[string]int64{"5": kept},
+		}
+		w.receipts[dir][p] = r
+	}
+	return activities.PartitionResult{Receipt: r, Done: true, Spending: activities.Spending{Spent: r.Usage}}
+}
+
+// join adds a receipt to a summary.
+func join(s dataset.RangeSummary, r dataset.Receipt) dataset.RangeSummary {
+	s.Input += r.Input
+	s.Rows += r.Rows
+	s.Rejected += r.Rejected
+	s.Usage = s.Usage.Add(r.Usage)
+	s.Histogram = addHistograms(s.Histogram, r.Histogram)
+	return s
+}
+
+type fakeStages struct{ w *world }
+
+func (f *fakeStages) AskPartition(_ context.Context, work stage.Work) (activities.PartitionResult, error) {
+	w := f.w
+	w.mu.Lock()
+	w.asked++
+	w.inWork++
+	w.most = max(w.most, w.inWork)
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.inWork--
+		w.mu.Unlock()
+	}()
+	if w.ask != nil {
+		return w.ask(work)
+	}
+	return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
+}
+
+type fakeSets struct{ w *world }
+
+func (f *fakeSets) FindDataset(_ context.Context, dir string) (activities.FoundDataset, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	ref, ok := f.w.datasets[dir]
+	return activities.FoundDataset{Found: ok, Dataset: ref}, nil
+}
+
+func (f *fakeSets) SurveyRange(_ context.Context, in activities.SurveyInput) (activities.RangeSurvey, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	var out activities.RangeSurvey
+	for p := in.From; p < in.To; p++ {
+		if r, ok := f.w.receipts[in.Work.Output()][p]; ok {
+			out.Partitions = append(out.Partitions, p)
+			out.Standing = join(out.Standing, r)
+		}
+	}
+	return out, nil
+}
+
+func (f *fakeSets) CommitRange(_ context.Context, in activities.CommitRangeInput) (dataset.RangeSummary, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	out := dataset.RangeSummary{From: in.From, To: in.To}
+	for p := in.From; p < in.To; p++ {
+		r, ok := f.w.receipts[in.Dir][p]
+		if !ok {
+			return out, fmt.Errorf("%s: partition %d is missing", in.Dir, p)
+		}
+		out = join(out, r)
+	}
+	return out, nil
+}
+
+func (f *fakeSets) CommitDataset(_ context.Context, in activities.CommitDatasetInput) (dataset.Ref, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	ref := dataset.Ref{Kind: in.Manifest.Kind, Dir: in.Dir, Bits: in.Manifest.Bits, Digest: f.w.digest(in.Dir)}
+	for _, r := range in.Ranges {
+		ref.Rows += r.Rows
+		ref.Rejected += r.Rejected
+	}
+	f.w.datasets[in.Dir] = ref
+	return ref, nil
+}
+
+func (f *fakeSets) SelectPartition(_ context.Context, s activities.SelectWork) (activities.PartitionResult, error) {
+	return f.w.done(s.Output, s.Partition, f.w.rows, f.w.rows, 0), nil
+}
+
+func (f *fakeSets) ExportTraining(_ context.Context, in activities.ExportInput) (activities.Exported, error) {
+	return activities.Exported{Key: in.Key, Examples: in.Training.Rows, Digest: in.Training.Digest}, nil
+}
+
+type fakeSources struct{ w *world }
+
+func (f *fakeSources) ListSources(context.Context, activities.ListInput) (activities.Listing, error) {
+	return activities.Listing{Tasks: 3}, nil
+}
+func (f *fakeSources) MapSources(context.Context, activities.MapInput) error { return nil }
+func (f *fakeSources) PlanPartitions(context.Context, activities.PlanInput) (activities.MergePlan, error) {
+	return activities.MergePlan{Bits: f.w.bits}, nil
+}
+
+func (f *fakeSources) MergePartition(_ context.Context, m activities.MergeWork) (activities.PartitionResult, error) {
+	return f.w.done(m.Output, m.Partition, f.w.rows, f.w.rows, 0), nil
+}
+func (f *fakeSources) RemoveSpills(context.Context, string) error { return nil }
+
+type fakeTrainers struct{ w *world }
+
+func (f *fakeTrainers) SubmitFinetune(_ context.Context, in activities.SubmitInput) (activities.TrainingJob, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.jobs = append(f.w.jobs, fmt.Sprintf("%s/%d", in.Name, in.Attempt))
+	return activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}, nil
+}
+
+func (f *fakeTrainers) PollFinetune(_ context.Context, in activities.PollInput) (activities.TrainingStatus, error) {
+	if f.w.poll != nil {
+		return f.w.poll(in)
+	}
+	return activities.TrainingStatus{Status: finetune.Status{State: finetune.StateSucceeded, Model: "ft-" + in.Job.ID}, Done: true}, nil
+}
+
+func (f *fakeTrainers) CancelFinetune(_ context.Context, job activities.TrainingJob) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.cancels = append(f.w.cancels, job.ID)
+	return nil
+}
+
+func (f *fakeTrainers) DeployModel(_ context.Context, in activities.DeployInput) (dataset.ModelRef, error) {
+	return dataset.ModelRef{Provider: "p", Name: in.Status.Model, Revision: in.Status.Model}, nil
+}
+
+type fakeRuns struct{ w *world }
+
+func (f *fakeRuns) Preflight(context.Context, config.Run) error { return nil }
+func (f *fakeRuns) SaveRecord(_ context.Context, in activities.RecordInput) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.records[path.Join(in.Run, in.Name)] = in.Body
+	return nil
+}
+
+func (f *fakeRuns) WriteReport(_ context.Context, in activities.ReportInput) (string, error) {
+	return "s3://bucket/runs/" + in.Run + "/report.html", nil
+}
+
+// spec is a run of two iterations.
+func spec() config.Run {
+	s := config.DefaultRun()
+	s.Name = "demo"
+	s.Model = config.Model{Base: "base", Provider: "p", Trainer: "tuner", Server: "tuner"}
+	return s
+}
+
+// play runs SelfTrain from execution to execution until it ends for good.
+func (w *world) play(t *testing.T, spec config.Run, during func(env *testsuite.TestWorkflowEnvironment, iteration int)) (Status, error) {
+	t.Helper()
+	in := SelfTrainInput{Spec: spec, Digest: "spec", Queue: "selfalign"}
+	for range 10 {
+		env := w.env(t)
+		iteration := 0
+		if in.Resume != nil {
+			iteration = in.Resume.Iteration
+		}
+		if during != nil {
+			during(env, iteration)
+		}
+		env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: spec.Name})
+		env.ExecuteWorkflow(SelfTrain, in)
+		if !env.IsWorkflowCompleted() {
+			t.Fatal("the workflow did not end")
+		}
+		var next *workflow.ContinueAsNewError
+		err := env.GetWorkflowError()
+		if errors.As(err, &next) {
+			in = SelfTrainInput{}
+			if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		var status Status
+		if err == nil {
+			if err := env.GetWorkflowResult(&status); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return status, err
+	}
+	t.Fatal("the run goes on for ever")
+	return Status{}, nil
+}

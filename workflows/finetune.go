@@ -1,0 +1,103 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+// FinetuneInput is one model to be trained from the base model and put to work.
+type FinetuneInput struct {
+	Run       string       `json:"run"`
+	Stage     string       `json:"stage"` // key of the stage in the run's status
+	Queue     string       `json:"queue"`
+	Iteration int          `json:"iteration"`
+	Name      string       `json:"name"` // m0, m1 … or myx
+	Training  dataset.Ref  `json:"training"`
+	Reversed  bool         `json:"reversed"` // output → instruction, for the backward model
+	Prompt    string       `json:"prompt"`   // the backtranslate template; empty is the embedded one
+	Model     config.Model `json:"model"`
+	Attempt   int          `json:"attempt"` // a failed job is submitted again under another attempt
+}
+
+// FinetuneResult is the trained model, ready to answer.
+type FinetuneResult struct {
+	Model    dataset.ModelRef `json:"model"`
+	Examples int64            `json:"examples"`
+}
+
+// TrainProgress is the payload of SignalTraining.
+type TrainProgress struct {
+	Stage string  `json:"stage"`
+	Step  int     `json:"step"`
+	Steps int     `json:"steps"`
+	Loss  float64 `json:"loss"`
+	State string  `json:"state"`
+}
+
+// Finetune exports a training set, submits the job, waits for as long as it takes, and deploys the model. A cancelled
+// workflow cancels the job.
+func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
+	var sets *activities.Sets
+	var trainers *activities.Trainers
+	var exported activities.Exported
+	export := activities.ExportInput{
+		Training: in.Training, Reversed: in.Reversed, Prompt: in.Prompt,
+		Key: fmt.Sprintf("runs/%s/%02d/train/%s.jsonl", in.Run, in.Iteration, in.Name),
+	}
+	cpu := bulk(ctx, QueueName(in.Queue, RoleCPU), "export "+in.Name)
+	if err := workflow.ExecuteActivity(cpu, sets.ExportTraining, export).Get(ctx, &exported); err != nil {
+		return FinetuneResult{}, err
+	}
+	submit := activities.SubmitInput{
+		Run: in.Run, Name: in.Name, Iteration: in.Iteration, Reversed: in.Reversed, Attempt: in.Attempt,
+		Model: in.Model, Exported: exported,
+	}
+	var job activities.TrainingJob
+	train := short(ctx, QueueName(in.Queue, RoleTrain), "submit "+in.Name)
+	if err := workflow.ExecuteActivity(train, trainers.SubmitFinetune, submit).Get(ctx, &job); err != nil {
+		return FinetuneResult{}, err
+	}
+	status, err := await(ctx, in, job)
+	if err != nil {
+		if ctx.Err() != nil {
+			cleanup, done := workflow.NewDisconnectedContext(ctx)
+			defer done()
+			cleanup = short(cleanup, job.Queue, "cancel "+in.Name)
+			if err := workflow.ExecuteActivity(cleanup, trainers.CancelFinetune, job).Get(cleanup, nil); err != nil {
+				workflow.GetLogger(ctx).Warn("cancel fine-tuning job", "job", job.ID, "error", err)
+			}
+		}
+		return FinetuneResult{}, err
+	}
+	out := FinetuneResult{Examples: exported.Examples}
+	deploy := activities.DeployInput{Submit: submit, Status: status}
+	control := short(ctx, QueueName(in.Queue, RoleControl), "deploy "+in.Name)
+	err = workflow.ExecuteActivity(control, trainers.DeployModel, deploy).Get(ctx, &out.Model)
+	return out, err
+}
+
+// await looks at the job until it ends. An answer "still at work" is an error that the server retries without history;
+// only every tenth of the way comes back as a result, to be shown.
+func await(ctx workflow.Context, in FinetuneInput, job activities.TrainingJob) (activities.TrainingStatus, error) {
+	var trainers *activities.Trainers
+	poll := activities.PollInput{Job: job, Shown: -1}
+	for {
+		var status activities.TrainingStatus
+		err := workflow.ExecuteActivity(polled(ctx, job.Queue, "wait for "+in.Name), trainers.PollFinetune, poll).Get(ctx, &status)
+		if err != nil || status.Done {
+			return status, err
+		}
+		poll.Shown = status.Tenths()
+		progress := TrainProgress{Stage: in.Stage, Step: status.Step, Steps: status.Steps, Loss: status.Loss, State: string(status.State)}
+		workflow.SignalExternalWorkflow(ctx, in.Run, "", SignalTraining, progress)
+		if err := workflow.Sleep(ctx, time.Second); err != nil {
+			return status, err
+		}
+	}
+}

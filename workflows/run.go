@@ -1,0 +1,231 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/stage"
+)
+
+// run is one execution of SelfTrain: what it carries on (st) and what it waits for.
+type run struct {
+	in    SelfTrainInput
+	name  string
+	st    State
+	phase string // set once the run has ended
+
+	blocked map[string]activities.Trouble    // by stage key: waits for retry
+	gates   map[string]string                // by stage key: what waits for approval
+	cancels map[string]workflow.CancelFunc   // by stage key: stops the stage so that it can be started again
+	ranges  map[string]map[int]RangeProgress // by stage key and first partition
+	abort   workflow.CancelFunc              // ends the run as cancelled
+	report  string
+	updated time.Time
+}
+
+func newRun(ctx workflow.Context, in SelfTrainInput) (*run, workflow.Context, error) {
+	r := &run{
+		in: in, name: workflow.GetInfo(ctx).WorkflowExecution.ID,
+		blocked: map[string]activities.Trouble{}, gates: map[string]string{},
+		cancels: map[string]workflow.CancelFunc{}, ranges: map[string]map[int]RangeProgress{},
+	}
+	if in.Resume != nil {
+		r.st = *in.Resume
+	}
+	if r.st.StartedAt.IsZero() {
+		r.st.StartedAt = workflow.Now(ctx)
+	}
+	ctx, r.abort = workflow.WithCancel(ctx)
+	r.listen(ctx)
+	if err := r.serve(ctx); err != nil {
+		return nil, nil, err
+	}
+	r.changed(ctx)
+	return r, ctx, nil
+}
+
+// Settings that updates may have changed.
+
+func (r *run) iterations() int {
+	if n := r.st.Settings.Iterations; n != nil {
+		return *n
+	}
+	return r.in.Spec.Iterations
+}
+
+func (r *run) threshold() float64 {
+	if k := r.st.Settings.Threshold; k != nil {
+		return *k
+	}
+	return r.in.Spec.Curate.Threshold
+}
+
+func (r *run) budget() config.Budget {
+	if b := r.st.Settings.Budget; b != nil {
+		return *b
+	}
+	return r.in.Spec.Budget
+}
+
+func (r *run) inFlight(task string) int {
+	if n := r.st.Settings.InFlight; n != nil {
+		return *n
+	}
+	if task == stage.TaskRate {
+		return r.in.Spec.Rate.InFlight
+	}
+	return r.in.Spec.Augment.InFlight
+}
+
+func (r *run) fixedJudge() bool { return r.in.Spec.Rate.Judge != nil }
+
+// Names. Everything a run makes has a name that follows from the run, the iteration and the step, so that whatever was
+// made before a crash is found again.
+
+func (r *run) key(step string) string { return fmt.Sprintf("%02d %s", r.st.Iteration, step) }
+
+func (r *run) dir(t int, kind dataset.Kind) string {
+	return fmt.Sprintf("runs/%s/%02d/%s", r.name, t, kind)
+}
+
+func (r *run) childID(key string) string { return r.name + "/" + key }
+
+// purse returns what the stage may spend in all: the budget less what every other stage spent.
+func (r *run) purse(key string) Purse {
+	p := newPurse(r.budget())
+	for _, s := range r.st.Stages {
+		if s.Key != key {
+			p = p.less(s.Usage).less(s.InDoubt)
+		}
+	}
+	return p
+}
+
+// step does one stage of the run until it is done: stopped by a pause it waits for resume, in trouble it waits for retry,
+// and then it starts again; everything it made stands. attempt counts the fine-tuning jobs that failed.
+func (r *run) step(ctx workflow.Context, name, unit string, f func(ctx workflow.Context, attempt int) (stop string, err error)) error {
+	return r.repeat(ctx, name, unit, true, f)
+}
+
+// patientStep is a step that a pause leaves alone, since stopping it would throw away work that is paid for.
+func (r *run) patientStep(ctx workflow.Context, name, unit string, f func(ctx workflow.Context, attempt int) (stop string, err error)) error {
+	return r.repeat(ctx, name, unit, false, f)
+}
+
+func (r *run) repeat(
+	ctx workflow.Context, name, unit string, stoppable bool, f func(ctx workflow.Context, attempt int) (string, error),
+) error {
+	key := r.key(name)
+	failedJobs := 0
+	for {
+		if err := r.whilePaused(ctx); err != nil {
+			return err
+		}
+		r.stageBegins(ctx, key, name, unit)
+		inner, cancel := workflow.WithCancel(ctx)
+		if stoppable {
+			r.cancels[key] = cancel
+		}
+		stop, err := f(inner, failedJobs)
+		stopped := inner.Err() != nil
+		delete(r.cancels, key)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			r.stageEnds(ctx, key, StageStopped)
+			return ctx.Err()
+		case err == nil && stop == "":
+			r.stageEnds(ctx, key, StageDone)
+			return r.save(ctx)
+		case stopped || stop == activities.StopCancelled:
+			continue // paused, or to go on under other settings
+		}
+		trouble, again := r.trouble(stop, err)
+		if again {
+			failedJobs++
+		}
+		if err := r.waitForRetry(ctx, key, trouble); err != nil {
+			return err
+		}
+	}
+}
+
+// trouble says what is to be told, and whether a retry needs a new fine-tuning job.
+func (r *run) trouble(stop string, err error) (activities.Trouble, bool) {
+	if err == nil && stop == activities.StopBudget {
+		b := r.budget()
+		return activities.Trouble{
+			Class:   troubleBudget,
+			Message: fmt.Sprintf("the budget is used up: %s of %s", describeUsage(r.spent()), describeBudget(b)),
+			Way:     fmt.Sprintf("raise it with: starter set %s --budget USD (or --calls, --tokens); the run then goes on where it stopped", r.name),
+		}, false
+	}
+	t, known := activities.TroubleOf(err)
+	if !known {
+		t = activities.Trouble{Class: "unknown", Message: err.Error(), Way: "look at the error in the Temporal UI"}
+	}
+	return t, activities.IsTrainerFailure(err)
+}
+
+func (r *run) waitForRetry(ctx workflow.Context, key string, t activities.Trouble) error {
+	r.blocked[key] = t
+	r.changed(ctx)
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	return workflow.Await(ctx, func() bool { _, waits := r.blocked[key]; return !waits })
+}
+
+func (r *run) whilePaused(ctx workflow.Context) error {
+	if !r.st.Paused {
+		return nil
+	}
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	return workflow.Await(ctx, func() bool { return !r.st.Paused })
+}
+
+// approved waits at a gate until a person opens it, if the spec asks for that.
+func (r *run) approved(ctx workflow.Context, step, what string) error {
+	if !slices.Contains(r.in.Spec.Approve, GateFinetune) {
+		return nil
+	}
+	key := r.key(step)
+	r.gates[key] = what
+	r.changed(ctx)
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	return workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits })
+}
+
+// parallel does f beside what follows. The future is ready when f is done.
+func (r *run) parallel(ctx workflow.Context, f func(workflow.Context) error) workflow.Future {
+	future, settable := workflow.NewFuture(ctx)
+	workflow.Go(ctx, func(ctx workflow.Context) { settable.Set(nil, f(ctx)) })
+	return future
+}
+
+// runChild runs a child workflow that works on datasets and keeps its last word as the stage's progress.
+func (r *run) runChild(ctx workflow.Context, key string, childWorkflow, input any) (StageResult, error) {
+	id := r.childID(key)
+	r.stage(key).WorkflowID = id
+	var out StageResult
+	err := workflow.ExecuteChildWorkflow(child(ctx, id, key), childWorkflow, input).Get(ctx, &out)
+	if err != nil {
+		return out, err
+	}
+	r.ranges[key] = map[int]RangeProgress{0: out.Progress}
+	r.sumRanges(ctx, key)
+	if t := out.Trouble; t != nil {
+		return out, activities.NewTrouble(t.Class, t.Message, t.Way)
+	}
+	return out, nil
+}

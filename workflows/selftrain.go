@@ -1,0 +1,274 @@
+package workflows
+
+import (
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/stage"
+)
+
+// SelfTrain is a run: the method of the paper, one execution an iteration, continued as new with references and counters.
+// Iteration 0 ingests, trains the backward model and M_0, and writes the instructions A; iteration t rates all of A with
+// M_{t-1} (or the fixed judge), selects A_k, and trains M_t from the base model on D ∪ A_k.
+func SelfTrain(ctx workflow.Context, in SelfTrainInput) (Status, error) {
+	r, ctx, err := newRun(ctx, in)
+	if err != nil {
+		return Status{}, err
+	}
+	err = r.iterate(ctx)
+	switch {
+	case workflow.IsContinueAsNewError(err):
+		return Status{}, err
+	case ctx.Err() != nil:
+		return r.cancelled(ctx)
+	case err != nil:
+		return r.status(), err
+	}
+	return r.status(), nil
+}
+
+func (r *run) iterate(ctx workflow.Context) error {
+	if r.st.Iteration == 0 {
+		if err := r.begin(ctx); err != nil {
+			return err
+		}
+		return r.nextIteration(ctx)
+	}
+	converged, err := r.improve(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case converged:
+		return r.finish(ctx, PhaseConverged)
+	case r.st.Iteration >= r.iterations():
+		return r.finish(ctx, PhaseCompleted)
+	}
+	return r.nextIteration(ctx)
+}
+
+// begin is iteration 0: everything that is made once.
+func (r *run) begin(ctx workflow.Context) error {
+	if err := r.preflight(ctx); err != nil {
+		return err
+	}
+	if err := r.ingest(ctx); err != nil {
+		return err
+	}
+	base, err := r.selectTraining(ctx, 0, dataset.Ref{})
+	if err != nil {
+		return err
+	}
+	r.st.Training = base
+	// M_0 is trained while A is written. With a fixed judge nobody asks M_0, so it is not paid for.
+	m0 := r.parallel(ctx, func(ctx workflow.Context) error {
+		if r.fixedJudge() {
+			return nil
+		}
+		model, err := r.finetune(ctx, "m0", base, false)
+		r.st.Models = append(r.st.Models, model)
+		return err
+	})
+	err = r.augment(ctx, base)
+	if err2 := m0.Get(ctx, nil); err == nil {
+		err = err2
+	}
+	return err
+}
+
+// improve is iteration t ≥ 1. It reports whether the training set came out as the one before.
+func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
+	t := r.st.Iteration
+	if t > 1 && r.in.Spec.AugmentMode() == config.AugmentEach {
+		if err := r.augment(ctx, r.st.Training); err != nil {
+			return false, err
+		}
+	}
+	ratings, judge, err := r.rate(ctx)
+	if err != nil {
+		return false, err
+	}
+	training, err := r.selectTraining(ctx, t, ratings)
+	if err != nil {
+		return false, err
+	}
+	set := IterationSummary{
+		Iteration: t, Ratings: ratings, Training: training, Judge: judge,
+		Selected: training.Rows - r.st.Seeds.Rows, Histogram: r.stage(r.key("rate")).Histogram,
+	}
+	if training.Digest == r.st.Training.Digest {
+		r.st.Sets = append(r.st.Sets, set)
+		return true, nil
+	}
+	set.Model, err = r.finetune(ctx, fmt.Sprintf("m%d", t), training, false)
+	if err != nil {
+		return false, err
+	}
+	r.st.Training = training
+	r.st.Models = append(r.st.Models, set.Model)
+	r.st.Sets = append(r.st.Sets, set)
+	return false, nil
+}
+
+func (r *run) preflight(ctx workflow.Context) error {
+	return r.step(ctx, "preflight", "checks", func(ctx workflow.Context, _ int) (string, error) {
+		var runs *activities.Runs
+		ctx = short(ctx, QueueName(r.in.Queue, RoleControl), "preflight")
+		return "", workflow.ExecuteActivity(ctx, runs.Preflight, r.in.Spec).Get(ctx, nil)
+	})
+}
+
+// ingest makes the datasets of seeds and segments.
+func (r *run) ingest(ctx workflow.Context) error {
+	seeds := r.parallel(ctx, func(ctx workflow.Context) error {
+		return r.ingestKind(ctx, dataset.KindSeeds, r.in.Spec.Seeds, &r.st.Seeds)
+	})
+	err := r.ingestKind(ctx, dataset.KindSegments, r.in.Spec.Documents, &r.st.Segments)
+	if err2 := seeds.Get(ctx, nil); err == nil {
+		err = err2
+	}
+	return err
+}
+
+func (r *run) ingestKind(ctx workflow.Context, kind dataset.Kind, sources []config.Source, to *dataset.Ref) error {
+	if !to.IsZero() {
+		return nil // taken over from the run that this one was forked from
+	}
+	in := IngestInput{
+		Run: r.name, Stage: r.key("ingest " + string(kind)), Queue: r.in.Queue, Kind: kind, Sources: sources,
+		Segments: r.in.Spec.Segments, Data: r.in.Spec.Data, Dir: r.dir(0, kind), Spec: r.in.Digest,
+	}
+	return r.step(ctx, "ingest "+string(kind), "rows", func(ctx workflow.Context, _ int) (string, error) {
+		out, err := r.runChild(ctx, in.Stage, Ingest, in)
+		if err != nil || out.Stop != "" {
+			return out.Stop, err
+		}
+		if out.Dataset.Rows == 0 {
+			return "", emptyDataset(kind, out.Dataset)
+		}
+		*to = out.Dataset
+		return "", nil
+	})
+}
+
+// augment trains the backward model on the reversed training set and has it write an instruction for every segment.
+func (r *run) augment(ctx workflow.Context, training dataset.Ref) error {
+	backward, err := r.finetune(ctx, "myx", training, true)
+	if err != nil {
+		return err
+	}
+	r.st.Backward = backward
+	a := r.in.Spec.Augment
+	work := stage.Work{
+		Task: stage.TaskBacktranslate, Run: r.name, Input: r.st.Segments, Output: r.dir(r.st.Iteration, dataset.KindCandidates),
+		Model: backward, Sampling: sampling(a.Sampling), Samples: 1, Attempts: a.Attempts,
+		Prompt: r.in.Spec.Prompts.Backtranslate, Iteration: r.st.Iteration,
+	}
+	candidates, err := r.ask(ctx, "augment", work, dataset.KindCandidates)
+	if err != nil {
+		return err
+	}
+	r.st.Candidates = candidates
+	return nil
+}
+
+// rate has every pair of A rated: by the model of the iteration before, as the paper does, or by the fixed judge.
+func (r *run) rate(ctx workflow.Context) (ratings dataset.Ref, judge dataset.ModelRef, err error) {
+	if j := r.in.Spec.Rate.Judge; j != nil {
+		judge = dataset.ModelRef{Provider: j.Provider, Name: j.Model, Revision: j.Model}
+	} else {
+		judge = r.st.Models[len(r.st.Models)-1]
+	}
+	a := r.in.Spec.Rate
+	work := stage.Work{
+		Task: stage.TaskRate, Run: r.name, Input: r.st.Candidates, Output: r.dir(r.st.Iteration, dataset.KindRatings),
+		Model: judge, Sampling: sampling(a.Sampling), Samples: a.Samples, Attempts: a.Attempts,
+		Prompt: r.in.Spec.Prompts.Rate, Iteration: r.st.Iteration,
+	}
+	ratings, err = r.ask(ctx, "rate", work, dataset.KindRatings)
+	return ratings, judge, err
+}
+
+// ask runs a stage of model calls. It is started again when it was paused, when it ran out of budget, and when another
+// number of calls in flight was set; what stands is adopted.
+func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind dataset.Kind) (dataset.Ref, error) {
+	var made dataset.Ref
+	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
+		window, each := windowFor(r.inFlight(work.Task))
+		work.InFlight = each
+		model := work.Model
+		in := StageInput{
+			Run: r.name, Stage: r.key(name), Queue: r.in.Queue, Work: activities.Work{Ask: &work}, Bits: work.Input.Bits,
+			Window: window, Purse: r.purse(r.key(name)),
+			Manifest: dataset.Manifest{
+				Kind: kind, Run: r.name, Spec: r.in.Digest, Iteration: r.st.Iteration,
+				Parents: []dataset.Ref{work.Input}, Model: &model, Fingerprint: stage.Fingerprint(work),
+			},
+		}
+		r.expect(in.Stage, work.Input.Rows)
+		out, err := r.runChild(ctx, in.Stage, Stage, in)
+		made = out.Dataset
+		return out.Stop, err
+	})
+	return made, err
+}
+
+// selectTraining writes D ∪ A_k. Without ratings it is D.
+func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (dataset.Ref, error) {
+	bits := r.st.Segments.Bits
+	work := activities.SelectWork{
+		Seeds: r.st.Seeds, Ratings: ratings, Threshold: r.threshold(), Iteration: t,
+		Output: r.dir(t, dataset.KindTraining), Bits: bits,
+	}
+	parents := []dataset.Ref{r.st.Seeds}
+	if !ratings.IsZero() {
+		parents = append(parents, ratings)
+	}
+	in := StageInput{
+		Run: r.name, Stage: r.key("select"), Queue: r.in.Queue, Work: activities.Work{Select: &work}, Bits: bits, Window: cpuWindow,
+		Manifest: dataset.Manifest{Kind: dataset.KindTraining, Run: r.name, Spec: r.in.Digest, Iteration: t, Parents: parents},
+	}
+	var made dataset.Ref
+	err := r.step(ctx, "select", "rows", func(ctx workflow.Context, _ int) (string, error) {
+		r.expect(in.Stage, r.st.Seeds.Rows+ratings.Rows)
+		out, err := r.runChild(ctx, in.Stage, Stage, in)
+		made = out.Dataset
+		return out.Stop, err
+	})
+	return made, err
+}
+
+// finetune trains one model from the base model and waits until it answers. A job that failed is submitted anew after a
+// person said retry.
+func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, reversed bool) (dataset.ModelRef, error) {
+	step := "train " + name
+	if err := r.approved(ctx, step, fmt.Sprintf("%s on %d examples", name, training.Rows)); err != nil {
+		return dataset.ModelRef{}, err
+	}
+	var out FinetuneResult
+	err := r.patientStep(ctx, step, "steps", func(ctx workflow.Context, attempt int) (string, error) {
+		in := FinetuneInput{
+			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
+			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt,
+		}
+		ctx = child(ctx, r.childID(in.Stage), step)
+		return "", workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out)
+	})
+	return out.Model, err
+}
+
+func sampling(s config.Sampling) stage.Sampling {
+	return stage.Sampling{Temperature: s.Temperature, TopP: s.TopP, MaxTokens: s.MaxTokens}
+}
+
+// windowFor splits the calls in flight wanted into partitions in work and calls in flight in each. Two partitions at
+// least overlap, so that the tail of one does not leave the endpoint idle.
+func windowFor(inFlight int) (partitions, each int) {
+	const most = 256 // calls in flight of one partition
+	partitions = max(2, (inFlight+most-1)/most)
+	return partitions, max(1, (inFlight+partitions-1)/partitions)
+}

@@ -1,0 +1,173 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/dataset"
+)
+
+const troubleBudget = "budget"
+
+// listen keeps the progress that ranges and fine-tuning jobs signal.
+func (r *run) listen(ctx workflow.Context) {
+	progress := workflow.GetSignalChannel(ctx, SignalProgress)
+	training := workflow.GetSignalChannel(ctx, SignalTraining)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		selector := workflow.NewSelector(ctx)
+		selector.AddReceive(progress, func(c workflow.ReceiveChannel, _ bool) {
+			var p RangeProgress
+			c.Receive(ctx, &p)
+			if s := r.stage(p.Stage); s.State == StageRunning {
+				if r.ranges[p.Stage] == nil {
+					r.ranges[p.Stage] = map[int]RangeProgress{}
+				}
+				r.ranges[p.Stage][p.From] = p
+				r.sumRanges(ctx, p.Stage)
+			}
+		})
+		selector.AddReceive(training, func(c workflow.ReceiveChannel, _ bool) {
+			var p TrainProgress
+			c.Receive(ctx, &p)
+			s := r.stage(p.Stage)
+			s.Done, s.Total, s.Loss, s.Detail = int64(p.Step), int64(p.Steps), p.Loss, p.State
+			r.changed(ctx)
+		})
+		for ctx.Err() == nil {
+			selector.Select(ctx)
+		}
+	})
+}
+
+// stage returns the status of the stage with this key; a stage that has not begun gets one.
+func (r *run) stage(key string) *StageStatus {
+	for i := range r.st.Stages {
+		if r.st.Stages[i].Key == key {
+			return &r.st.Stages[i]
+		}
+	}
+	r.st.Stages = append(r.st.Stages, StageStatus{Key: key, Iteration: r.st.Iteration})
+	return &r.st.Stages[len(r.st.Stages)-1]
+}
+
+func (r *run) stageBegins(ctx workflow.Context, key, name, unit string) {
+	s := r.stage(key)
+	s.Name, s.Unit, s.State = name, unit, StageRunning
+	if s.StartedAt.IsZero() {
+		s.StartedAt = workflow.Now(ctx)
+	}
+	r.tag(ctx, name)
+	r.changed(ctx)
+}
+
+func (r *run) stageEnds(ctx workflow.Context, key, state string) {
+	s := r.stage(key)
+	s.State, s.EndedAt = state, workflow.Now(ctx)
+	if state == StageDone && s.Total < s.Done {
+		s.Total = s.Done
+	}
+	delete(r.ranges, key)
+	r.changed(ctx)
+}
+
+// expect tells how many rows a stage has to do.
+func (r *run) expect(key string, rows int64) { r.stage(key).Total = rows }
+
+func (r *run) sumRanges(ctx workflow.Context, key string) {
+	var sum RangeProgress
+	parts := r.ranges[key]
+	for _, from := range workflow.DeterministicKeys(parts) {
+		sum.join(parts[from])
+	}
+	s := r.stage(key)
+	s.Done, s.Rejected, s.Reused = sum.Done, sum.Rejected, sum.Reused
+	s.Usage, s.InDoubt, s.Histogram = sum.Paid.Spent, sum.Paid.InDoubt, sum.Histogram
+	r.changed(ctx)
+}
+
+// spent adds up what the stages of this run paid.
+func (r *run) spent() activities.Spending {
+	var sum activities.Spending
+	for _, s := range r.st.Stages {
+		sum = sum.Add(activities.Spending{Spent: s.Usage, InDoubt: s.InDoubt})
+	}
+	return sum
+}
+
+// status tells the run at a glance.
+func (r *run) status() Status {
+	spent := r.spent()
+	s := Status{
+		Run: r.name, Phase: PhaseRunning, Iteration: r.st.Iteration, Iterations: r.iterations(),
+		StartedAt: r.st.StartedAt, UpdatedAt: r.updated, Stages: r.st.Stages, Sets: r.st.Sets,
+		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.report,
+		Distilled: r.fixedJudge(),
+	}
+	switch {
+	case r.phase != "":
+		s.Phase = r.phase
+		if s.Phase == PhaseConverged {
+			s.Message = "the training set did not change, so training again would give the same model"
+		}
+	case len(r.blocked) > 0:
+		s.Phase = PhaseBlocked
+		var lines []string
+		for _, key := range workflow.DeterministicKeys(r.blocked) {
+			t := r.blocked[key]
+			lines = append(lines, fmt.Sprintf("%s: %s. %s", key, strings.TrimSuffix(t.Message, "."), t.Way))
+		}
+		s.Message = strings.Join(lines, "\n") + fmt.Sprintf("\nThen: starter retry %s", r.name)
+	case r.st.Paused:
+		s.Phase = PhasePaused
+		s.Message = fmt.Sprintf("go on with: starter resume %s", r.name)
+	case len(r.gates) > 0:
+		s.Phase, s.Gate = PhaseApproval, GateFinetune
+		var lines []string
+		for _, key := range workflow.DeterministicKeys(r.gates) {
+			lines = append(lines, fmt.Sprintf("%s waits for approval: %s", key, r.gates[key]))
+		}
+		s.Message = strings.Join(lines, "\n") + fmt.Sprintf("\nGo on with: starter approve %s", r.name)
+	}
+	return s
+}
+
+// changed brings what the Temporal UI shows up to date.
+func (r *run) changed(ctx workflow.Context) {
+	r.updated = workflow.Now(ctx)
+	workflow.SetCurrentDetails(ctx, details(r.status(), r.updated))
+}
+
+func describeUsage(s activities.Spending) string {
+	u := s.Spent.Add(s.InDoubt)
+	text := fmt.Sprintf("%d calls, %d tokens, $%.4f", u.Calls, u.PromptTokens+u.CompletionTokens, float64(u.MicroUSD)/1e6)
+	if u.UnknownPrice > 0 {
+		text += fmt.Sprintf(" and %d calls at an unknown price", u.UnknownPrice)
+	}
+	return text
+}
+
+func describeBudget(b config.Budget) string {
+	var caps []string
+	if b.Calls > 0 {
+		caps = append(caps, fmt.Sprintf("%d calls", b.Calls))
+	}
+	if b.Tokens > 0 {
+		caps = append(caps, fmt.Sprintf("%d tokens", b.Tokens))
+	}
+	if b.USD > 0 {
+		caps = append(caps, fmt.Sprintf("$%g", b.USD))
+	}
+	if len(caps) == 0 {
+		return "no cap"
+	}
+	return strings.Join(caps, ", ")
+}
+
+func emptyDataset(kind dataset.Kind, ref dataset.Ref) error {
+	way := "look at the reasons in " + ref.Dir + "/rejected and mend the sources or the segments rules of the spec; then start a new run"
+	return activities.NewTrouble("source", fmt.Sprintf("the sources gave no %s: all %d records were turned away", kind, ref.Rejected), way)
+}
