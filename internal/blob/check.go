@@ -11,11 +11,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
+// checkAttempts is how often Check knocks before it says that nobody answers.
+const checkAttempts = 3
+
 // Check finds out before anything is spent whether the bucket can be reached, read and written, and whether the
 // store honours conditional puts, on which every claim and commit rests. It writes and removes one small object.
 // Errors end with what to try.
 func (s *Store) Check(ctx context.Context) error {
-	if _, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket}); err != nil {
+	quick := func(o *s3.Options) { o.RetryMaxAttempts = checkAttempts } // a person waits
+	if _, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket}, quick); err != nil {
 		return s.explain("reach bucket", err)
 	}
 	key := "_check/" + rand.Text()
@@ -54,7 +58,7 @@ func (s *Store) hint(err error) string {
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken":
 		return "check the access key and secret key in the environment variables that the settings name"
 	case "AccessDenied", "Forbidden", "AllAccessDisabled":
-		return "grant the key s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on the bucket"
+		return "check the credentials, and that they may s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on the bucket"
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "BadRequest", "MovedPermanently":
 		return "set the region in which the bucket lies"
 	case "NotImplemented":

@@ -60,10 +60,7 @@ func (m *merger[T]) close() {
 
 // open places a cursor on every spill's range.
 func (m *merger[T]) open(ctx context.Context, st *blob.Store, spills []SpillRef, bits, part int) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlock))
-	if err != nil {
-		return fmt.Errorf("zstd: %w", err)
-	}
+	dec := newDecoder()
 	m.dec = dec
 	from, to := idRange(bits, part)
 	lo, _ := hex.DecodeString(from) //nolint:errcheck // made just above
@@ -104,6 +101,14 @@ func (m *merger[T]) open(ctx context.Context, st *blob.Store, spills []SpillRef,
 	}
 	heap.Init(m)
 	return nil
+}
+
+func newDecoder() *zstd.Decoder {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlock))
+	if err != nil {
+		panic(fmt.Sprintf("dataset: zstd options: %v", err)) // fixed options
+	}
+	return dec
 }
 
 // drain merges all cursors: the kept rows are returned, rejects go to w in order of id.

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"runtime"
@@ -13,7 +14,8 @@ const (
 	rowsPerGroup   = 1024    // so that a reader holds a fraction of a partition
 	pageBytes      = 1 << 20 // page and read buffers
 	rowsPerRead    = 64
-	maxIndexedSize = 64 // bytes of a column's bounds: a whole id
+	maxIndexedSize = 64       // bytes of a column's bounds: a whole id
+	maxFooter      = 64 << 20 // bytes of a footer that are read
 )
 
 // newParquetWriter writes rows of T as zstd-compressed Parquet. Equal rows give equal bytes.
@@ -31,8 +33,8 @@ func newParquetWriter[T any](w io.Writer) *parquet.GenericWriter[T] {
 // openFile opens a Parquet file without reading more than its footer. It may panic on foreign bytes: callers
 // defer recovered.
 func openFile(r io.ReaderAt, size int64, more ...parquet.FileOption) (*parquet.File, error) {
-	if size < 12 {
-		return nil, fmt.Errorf("open parquet: %d bytes are no file", size)
+	if err := checkFooter(r, size); err != nil {
+		return nil, fmt.Errorf("open parquet: %w", err)
 	}
 	options := append([]parquet.FileOption{
 		parquet.SkipMagicBytes(true), // the footer has the same mark; saves a request
@@ -46,6 +48,21 @@ func openFile(r io.ReaderAt, size int64, more ...parquet.FileOption) (*parquet.F
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
 	return f, nil
+}
+
+// checkFooter compares the footer's declared length with the file before the library allocates as much.
+func checkFooter(r io.ReaderAt, size int64) error {
+	if size < 12 {
+		return fmt.Errorf("%d bytes are no file", size)
+	}
+	var end [8]byte
+	if n, err := r.ReadAt(end[:], size-8); n != len(end) {
+		return fmt.Errorf("read the last bytes: %w", err)
+	}
+	if n := int64(binary.LittleEndian.Uint32(end[:])); n > size-12 || n > maxFooter {
+		return fmt.Errorf("footer of %d bytes in a file of %d", n, size)
+	}
+	return nil
 }
 
 // sameColumns compares a file's schema with that of T before a row is read: parquet-go reads a missing column as
