@@ -106,9 +106,13 @@ func (b *Book) load(ctx context.Context) error {
 	return nil
 }
 
-// learn takes entries up as answers. Of several to one question the first stands, an answer before a refusal.
+// learn takes entries up as answers. Of several to one question the first stands, an answer before a refusal. A refusal that
+// cost nothing binds only the run that met it: for another one, the endpoint may have been put right.
 func (b *Book) learn(entries []*Entry) {
 	for _, e := range entries {
+		if e.Status == StatusRefused && !e.Billed() && (e.foreign || b.view.epochs[e.Epoch].Run != b.opts.Run) {
+			continue
+		}
 		b.stand(e)
 	}
 }
