@@ -108,7 +108,6 @@ type job struct {
 	Events []jobEvent `json:"events,omitempty"` // oldest first; not shown with the job
 	Steps  int        `json:"steps,omitempty"`
 	Loss   float64    `json:"train_loss,omitempty"`
-	Valid  float64    `json:"valid_loss,omitempty"`
 }
 
 type jobMethod struct {

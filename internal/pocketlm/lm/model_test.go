@@ -176,7 +176,7 @@ func TestBackwardLearns(t *testing.T) {
 		require.NotContains(t, inst, "BEGIN")
 		require.Regexp(t, `^[A-Z].*[.?]$`, inst)
 		trained += relevance(inst, r.Output)
-		untrained += relevance(ask(Base(), r.Output), "")
+		untrained += relevance(ask(Base(), r.Output), r.Output)
 		own += relevance(inst, all[(i+3)%16].Output)
 	}
 	n := float64(len(all[16:]))
