@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/mocks"
 
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/workflows"
@@ -67,7 +68,11 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 // bench is a command line over a real bucket and a mocked Temporal.
 func bench(t *testing.T, temporal *mocks.Client) func(args ...string) (int, string, string) {
 	t.Helper()
-	store := s3test.Store(t)
+	return benchOn(t, temporal, s3test.Store(t))
+}
+
+func benchOn(t *testing.T, temporal *mocks.Client, store *blob.Store) func(args ...string) (int, string, string) {
+	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() { temporal.AssertExpectations(t) })
 	for name, body := range map[string]string{
@@ -105,6 +110,41 @@ func value(t *testing.T, status workflows.Status) converter.EncodedValue {
 		t.Fatal(err)
 	}
 	return client.NewValue(payloads)
+}
+
+// A fork without a spec of its own takes the recorded one, inlined prompts and all.
+func TestFork(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	m.On("CheckHealth", mock.Anything, mock.Anything).Return(&client.CheckHealthResponse{}, nil)
+	m.On("DescribeTaskQueue", mock.Anything, mock.Anything, mock.Anything).Return(&workflowservice.DescribeTaskQueueResponse{}, nil)
+	m.On("GetSearchAttributes", mock.Anything).Return(nil, errors.New("not here"))
+	const template = "Rate:\n\t<x> \"{{.Output}}\" ü\n"
+	m.On("ExecuteWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.MatchedBy(func(in workflows.SelfTrainInput) bool {
+		return in.Spec.Name == "demo-k4" && in.Spec.Curate.Threshold == 4 && in.Spec.Prompts.Rate == template &&
+			in.Spec.Model.Hyper.LearningRate == 1e-7 && in.Spec.Rate.Judge == nil && in.Resume.Iteration == 2
+	})).Return(&mocks.WorkflowRun{}, nil).Once()
+	store := s3test.Store(t)
+	starter := benchOn(t, m, store)
+	parent := config.DefaultRun()
+	parent.Name, parent.Model = "demo", config.Model{Base: "b", Trainer: "t", Hyper: config.Hyper{LearningRate: 1e-7}}
+	parent.Seeds, parent.Documents = []config.Source{{Path: "s3://b/s", Format: "auto"}}, []config.Source{{Path: "s3://b/d/", Format: "auto"}}
+	parent.Prompts.Rate = template
+	for key, v := range map[string]any{"runs/demo/run.json": workflows.SelfTrainInput{Spec: parent}, "runs/demo/state/02.json": workflows.State{Iteration: 2}} {
+		body, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Put(t.Context(), key, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, out, errs := starter("fork", "demo", "--from", "2", "--name", "demo-k4", "--set", "curate.threshold=4"); code != 0 || !strings.Contains(out, "run demo-k4 is started") {
+		t.Errorf("fork: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := starter("fork", "demo", "--from", "2", "--name", "x", "--set", "curate.threshold=9"); code != exitUsage || !strings.Contains(errs, "curate.threshold: must be from 1 to 5 (got 9)") {
+		t.Errorf("impossible value: %d\n%s%s", code, out, errs)
+	}
 }
 
 func mocked() *mocks.Client {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/starter/runs"
@@ -104,5 +105,5 @@ func link(c *runs.Client, run string) string {
 	if c.UI == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s/namespaces/%s/workflows/%s", c.UI, c.Namespace, run)
+	return fmt.Sprintf("%s/namespaces/%s/workflows/%s", strings.TrimRight(c.UI, "/"), c.Namespace, run)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/workflows"
 )
 
 // Deadlines of single requests. Nothing here waits for ever.
@@ -122,12 +123,10 @@ func identity() string {
 }
 
 // Keys of a run's record.
-func recordKey(run string) string { return "runs/" + run + "/run.json" }
-func statusKey(run string) string { return "runs/" + run + "/status.json" }
+func recordKey(run string) string { return "runs/" + run + "/" + workflows.RecordRun }
+func statusKey(run string) string { return "runs/" + run + "/" + workflows.RecordStatus }
+func stateDir(run string) string  { return "runs/" + run + "/" + workflows.RecordState + "/" }
 func reportKey(run string) string { return "runs/" + run + "/report.html" }
-func stateKey(run string, iteration int) string {
-	return fmt.Sprintf("runs/%s/state/%d.json", run, iteration)
-}
 
 // getJSON reads a small JSON object. Errors: ErrNotFound, UnreachableError.
 func (c *Client) getJSON(ctx context.Context, key string, into any) error {

@@ -181,7 +181,9 @@ func (c *Client) hasSearchAttributes(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	for _, name := range []string{"SelfalignRun", "SelfalignStage", "SelfalignIteration", "SelfalignModel"} {
+	for _, name := range []string{
+		workflows.AttributeRun.GetName(), workflows.AttributeStage.GetName(), workflows.AttributeIteration.GetName(), workflows.AttributeModel.GetName(),
+	} {
 		if _, ok := have.GetKeys()[name]; !ok {
 			return false
 		}
@@ -286,7 +288,7 @@ func (c *Client) states(ctx context.Context, run string) (map[int]string, error)
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
 	out := map[int]string{}
-	err := c.Store.List(ctx, "runs/"+run+"/state/", func(i blob.Info) error {
+	err := c.Store.List(ctx, stateDir(run), func(i blob.Info) error {
 		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]
 		if n, err := strconv.Atoi(strings.TrimSuffix(name, ".json")); err == nil {
 			out[n] = i.Key

@@ -44,7 +44,7 @@ func Table(seen runs.Seen, rate func(workflows.StageStatus) float64, now time.Ti
 	}
 	if hidden := len(stages) - max(room, 3); hidden > 0 {
 		stages = stages[hidden:]
-		p.add(dim, fmt.Sprintf("    … %d stages before", hidden))
+		p.add(dim, fmt.Sprintf("    … %d more above", hidden))
 	}
 	for _, s := range stages {
 		p.stage(s, rate(s))
