@@ -1,0 +1,194 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"strings"
+	"unicode/utf8"
+)
+
+//go:embed page.html.tmpl
+var pageText string
+
+//go:embed style.css
+var styleText string
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{
+	"style":        func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own file
+	"lede":         lede,
+	"phaseClass":   phaseClass,
+	"sections":     sections,
+	"tiles":        tiles,
+	"mostIn":       mostIn,
+	"num":          num,
+	"dash":         dash,
+	"dash64":       func(n int) string { return dash(int64(n)) },
+	"compact":      compact,
+	"width":        func(n, most int64) string { return ratio(float64(n), float64(most)) },
+	"share":        func(s float64) string { return ratio(s, 1) },
+	"percent":      func(n, of int64) string { return percentOf(float64(n) / float64(max(of, 1))) },
+	"percentOf":    percentOf,
+	"heat":         heat,
+	"inc":          func(i int) int { return i + 1 },
+	"histogram":    histogram,
+	"length":       length,
+	"text":         text,
+	"whole":        whole,
+	"scores":       scores,
+	"short":        short,
+	"words":        words,
+	"took":         took,
+	"cost":         cost,
+	"usd":          usd,
+	"budget":       budget,
+	"when":         when,
+	"until":        endOf,
+	"notExpressed": notExpressed,
+	"web":          web,
+}).Parse(pageText))
+
+// HTML writes the report as one page that loads nothing, runs no script, and reads in light, dark and on paper.
+// Every text of the run is foreign and escaped.
+func HTML(w io.Writer, d Data) error {
+	var b bytes.Buffer
+	if err := page.Execute(&b, d); err != nil {
+		return fmt.Errorf("write report of %s: %w", d.Run, err)
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("write report of %s: %w", d.Run, err)
+	}
+	return nil
+}
+
+type section struct{ ID, Title string }
+
+func sections(d Data) (out []section) {
+	for _, s := range []struct {
+		section
+		has bool
+	}{
+		{section{"flow", "In and out"}, len(d.Flow) > 0},
+		{section{"scores", "Scores"}, len(d.Histograms) > 0},
+		{section{"changes", "Judges"}, len(d.Changes) > 0},
+		{section{"sets", "Sets"}, len(d.Sets) > 0},
+		{section{"samples", "Pairs"}, len(d.Samples) > 0},
+		{section{"rejected", "Rejected"}, true},
+		{section{"cost", "Cost"}, true},
+		{section{"lineage", "Lineage"}, len(d.Lineage) > 0},
+		{section{"spec", "Spec"}, d.Spec != ""},
+	} {
+		if s.has {
+			out = append(out, s.section)
+		}
+	}
+	return out
+}
+
+func phaseClass(phase string) string {
+	switch phase {
+	case "completed", "converged":
+		return "good"
+	case "blocked", "cancelled", "failed":
+		return "bad"
+	case "running":
+		return "busy"
+	}
+	return ""
+}
+
+func mostIn(flow []Flow) (most int64) {
+	for _, f := range flow {
+		most = max(most, f.In)
+	}
+	return most
+}
+
+// shown is how many characters of a text stand on the page before it must be unfolded.
+const shown = 420
+
+// text shows a text, the end of a long one folded.
+func text(s string) template.HTML {
+	esc := template.HTMLEscapeString
+	if utf8.RuneCountInString(s) <= shown*5/4 {
+		return template.HTML(`<p class="text"><bdi>` + esc(s) + `</bdi></p>`) //nolint:gosec // escaped
+	}
+	head := strings.TrimSuffix(clip(s, shown), "…")
+	if i := strings.LastIndexAny(head, " \n"); i > len(head)/2 {
+		head = head[:i]
+	}
+	//nolint:gosec // escaped
+	return template.HTML(`<p class="text"><bdi>` + esc(head) + ` …</bdi></p><details class="whole"><summary>whole text, ` +
+		num(int64(utf8.RuneCountInString(s))) + ` characters</summary><p class="text"><bdi>` + esc(s) + `</bdi></p></details>`)
+}
+
+// heat is how strongly a cell of a matrix is coloured, from 0 to 1.
+func heat(n int64, c Change) string {
+	var most int64 = 1
+	for _, row := range c.Matrix {
+		for _, v := range row {
+			most = max(most, v)
+		}
+	}
+	return fmt.Sprintf("%.3f", math.Sqrt(float64(n)/float64(most)))
+}
+
+// histogram draws one iteration's scores as shares, on the scale of all iterations. Only numbers enter it.
+func histogram(h Histogram, all []Histogram) template.HTML {
+	const width, height, left, right, top, bottom = 360.0, 210.0, 34.0, 8.0, 22.0, 24.0
+	most, halves := 0.05, false
+	for _, o := range all {
+		for _, b := range o.Bars {
+			most = max(most, float64(b.Rows)/float64(max(o.Rows, 1)))
+			halves = halves || b.Score != math.Trunc(b.Score)
+		}
+	}
+	tick := 0.1
+	for _, t := range []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.25} {
+		if tick = t; most/t <= 5 {
+			break
+		}
+	}
+	limit := math.Ceil(most/tick) * tick
+	y := func(share float64) float64 { return top + (height-top-bottom)*(1-share/limit) }
+	x := func(score float64) float64 { return left + (width-left-right)*(score-0.5)/5 }
+	bar := (width - left - right) / 5 * 0.62
+	if halves {
+		bar = (width - left - right) / 10 * 0.78
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="Scores of iteration %d">`, width, height, h.Iteration)
+	for i := 0; float64(i)*tick <= limit+1e-9; i++ {
+		share := float64(i) * tick
+		class := "grid"
+		if i == 0 {
+			class = "axis"
+		}
+		fmt.Fprintf(&b, `<line class="%s" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%.0f%%</text>`,
+			class, left, width-right, y(share), y(share), left-5, y(share)+3.5, share*100)
+	}
+	for _, bin := range h.Bars {
+		share := float64(bin.Rows) / float64(max(h.Rows, 1))
+		class := "b"
+		if bin.Score >= h.Threshold {
+			class = "b sel"
+		}
+		fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="2"><title>score %g: %s pairs, %s</title></rect>`,
+			class, x(bin.Score)-bar/2, y(share), bar, height-bottom-y(share), bin.Score, num(bin.Rows), percentOf(share))
+		if bin.Rows > 0 {
+			fmt.Fprintf(&b, `<text class="count" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, x(bin.Score), y(share)-5, compact(bin.Rows))
+		}
+		if bin.Score == math.Trunc(bin.Score) {
+			fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%g</text>`, x(bin.Score), height-8, bin.Score)
+		}
+	}
+	if h.Threshold > 1 && h.Threshold <= 5 {
+		at := x(h.Threshold) - bar/2 - 3
+		fmt.Fprintf(&b, `<line class="cut" x1="%.1f" x2="%.1f" y1="6" y2="%.1f"/>`, at, at, height-bottom)
+	}
+	b.WriteString(`</svg>`)
+	return template.HTML(b.String()) //nolint:gosec // numbers and our own words
+}

@@ -1,0 +1,51 @@
+package report
+
+// Paper is a row of the paper's table of data sizes and lengths (arXiv 2308.06259, table 2).
+type Paper struct {
+	Name        string `json:"name"`
+	Rows        int64  `json:"rows"`
+	Instruction Length `json:"instruction"`
+	Output      Length `json:"output"`
+}
+
+var (
+	paperSeed = &Paper{"seed data", 3200, Length{148, 322}, Length{1072, 818}}
+	paperA5   = &Paper{"A₅⁽²⁾", 41821, Length{115, 175}, Length{1663, 616}}
+	paperA4   = &Paper{"A₄⁽²⁾", 195043, Length{206, 298}, Length{1985, 649}}
+	paperA    = &Paper{"all of A", 502133, Length{352, 134}, Length{1722, 653}}
+)
+
+// meanings explains reasons for turning a row away that a reader may not guess.
+var meanings = map[string]string{
+	"too_short":           "shorter than a segment may be",
+	"too_long":            "longer than a segment may be, with no lower header to cut at",
+	"navigation_header":   "under a header of navigation or advertising",
+	"uppercase_header":    "under a header in capitals",
+	"empty_header":        "under no header",
+	"repetitive":          "two sentences say nearly the same",
+	"wrong_language":      "not in the language wanted",
+	"duplicate":           "the same text as another row",
+	"no_content":          "nothing to read on the page",
+	"binary":              "not text",
+	"bad_record":          "not the record that was expected",
+	"no_score":            "the judge gave no readable score",
+	"out_of_range":        "the judge's score is not from 1 to 5",
+	"below_threshold":     "rated, and not good enough for the training set",
+	"no_instruction":      "the backward model wrote no usable instruction",
+	"refusal":             "the model declined to answer",
+	"content_filter":      "the provider's filter refused it",
+	"context_length":      "longer than the model can read",
+	"deleted":             "deleted by a moderator",
+	"no_reply":            "no usable reply",
+	"extraction_failed":   "the page could not be read",
+	"too_large":           "a document beyond the size limit",
+	"bomb":                "compression beyond any honest ratio",
+	"bad_gzip":            "broken compression",
+	"too_deep":            "nested deeper than a reader allows",
+	"too_many_pieces":     "too many sections in one document",
+	"line_too_long":       "a line beyond the size limit",
+	"empty_field":         "one side of the pair is empty",
+	"provider_error":      "the provider refused the request for good",
+	"attempts_used_up":    "no readable answer in the attempts allowed",
+	"instruction_missing": "no instruction in the answer",
+}
