@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -264,7 +265,7 @@ func (c *Client) Fork(ctx context.Context, from string, iteration int, spec conf
 		return Started{}, &ConflictError{What: fmt.Sprintf("iterations is %d, and the fork begins with iteration %d", spec.Iterations, iteration), Try: "--set iterations=" + strconv.Itoa(iteration)}
 	}
 	// The fork spends its own budget under its own settings.
-	state.Settings, state.Paused, state.Stages = workflows.Settings{}, false, nil
+	state.Settings, state.Paused, state.Stages, state.StartedAt = workflows.Settings{}, false, nil, time.Time{}
 	return c.Start(ctx, spec, &state)
 }
 
