@@ -63,21 +63,32 @@ func (x *index) add(words []word) {
 // nearest finds at most k neighbours, nearest first; those that share nothing are not found.
 func (x *index) nearest(words []word, k int) []neighbour {
 	names, weights := x.vector(words)
-	sim := map[int32]float64{}
+	sim := make([]float64, x.n)
 	for i, s := range names {
 		for _, p := range x.postings[s] {
 			sim[p.doc] += weights[i] * float64(p.weight)
 		}
 	}
-	out := make([]neighbour, 0, len(sim))
+	var out []neighbour
+	least := 0.0 // of the k nearest so far
 	for d, v := range sim {
-		out = append(out, neighbour{int(d), v})
+		if v <= least {
+			continue
+		}
+		if out = append(out, neighbour{d, v}); len(out) >= 4*k {
+			sortNear(out)
+			out, least = out[:k], out[k-1].sim
+		}
 	}
+	sortNear(out)
+	return out[:min(k, len(out))]
+}
+
+func sortNear(out []neighbour) {
 	sort.Slice(out, func(a, b int) bool {
 		if out[a].sim != out[b].sim {
 			return out[a].sim > out[b].sim
 		}
 		return out[a].doc < out[b].doc
 	})
-	return out[:min(k, len(out))]
 }

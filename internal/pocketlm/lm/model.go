@@ -7,7 +7,12 @@ import (
 	"strings"
 )
 
-const maxIndexed = 20_000
+// Beyond these many examples, spread evenly over the file, retrieval and word statistics learn no more: a large training
+// file costs seconds, not minutes.
+const (
+	maxIndexed = 5_000
+	maxCounted = 10_000
+)
 
 // Format is an answer format that the request itself demands.
 type Format struct {
@@ -58,7 +63,7 @@ func Fit(name string, examples []Example, opt FitOptions) *Model {
 		opt.Rate = 1
 	}
 	m := &Model{name: name, stats: baseStats()}
-	for _, e := range examples {
+	for _, e := range spread(examples, maxCounted) {
 		m.stats.read(wordsOf(e.User))
 		m.stats.read(wordsOf(e.Assistant))
 	}
