@@ -203,6 +203,18 @@ func TestJournalEntriesRoundTrip(t *testing.T) {
 	})
 }
 
+func TestNoAnswerLeavesWithoutItsNote(t *testing.T) {
+	t.Parallel()
+	s, err := Open(Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	require.NoError(t, s.journal.f.Close(), "as if the disk were gone")
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(hello(1))))
+	require.Equal(t, 500, w.Code)
+	require.Contains(t, w.Body.String(), "write journal")
+	require.Error(t, s.Close())
+}
+
 func FuzzCall(f *testing.F) {
 	f.Add(hello(1))
 	f.Add(`{"model":"pocketlm-base","prompt":["a","b"],"logprobs":3,"stop":["x"],"n":2}`)

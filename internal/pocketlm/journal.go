@@ -186,6 +186,14 @@ func parseEntry(line []byte) (Entry, bool) {
 // tally is what the journal knows about one request.
 type tally struct{ received, answered uint16 }
 
+// group is the entries that one write puts on disk. err may be read once done is closed.
+type group struct {
+	done chan struct{}
+	err  error
+}
+
+func newGroup() *group { return &group{done: make(chan struct{})} }
+
 // journalWriter appends entries: many handlers fill a buffer, one goroutine writes it (group commit).
 type journalWriter struct {
 	f     *os.File
@@ -194,8 +202,7 @@ type journalWriter struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	buf     []byte
-	done    chan struct{} // closed when buf is on disk
-	err     error         // of the last write: answers must not leave any more
+	group   *group // of what is in buf
 	closed  bool
 	counts  Counts
 	tallies map[Digest]tally
@@ -209,7 +216,7 @@ func openJournal(dir string, fsync bool) (*journalWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &journalWriter{f: f, fsync: fsync, done: make(chan struct{}), tallies: map[Digest]tally{}, stopped: make(chan struct{})}
+	j := &journalWriter{f: f, fsync: fsync, group: newGroup(), tallies: map[Digest]tally{}, stopped: make(chan struct{})}
 	j.wake = sync.NewCond(&j.mu)
 	if err := cutTornLine(f); err != nil {
 		f.Close()
@@ -286,13 +293,11 @@ func (j *journalWriter) settled(e Entry) error {
 	}
 	j.note(e)
 	j.buf = appendEntry(j.buf, e)
-	done := j.done
+	g := j.group
 	j.wake.Signal()
 	j.mu.Unlock()
-	<-done
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.err
+	<-g.done
+	return g.err
 }
 
 func (j *journalWriter) run() {
@@ -307,19 +312,22 @@ func (j *journalWriter) run() {
 			j.mu.Unlock()
 			return
 		}
-		batch, done := j.buf, j.done
-		j.buf, j.done = spare[:0], make(chan struct{})
+		batch, g := j.buf, j.group
+		j.buf, j.group = spare[:0], newGroup()
 		j.mu.Unlock()
 		_, err := j.f.Write(batch)
 		if err == nil && j.fsync {
 			err = j.f.Sync()
 		}
+		if err != nil { // a full disk, perhaps: the next write starts a line of its own
+			g.err = fmt.Errorf("write journal: %w", err)
+			if cerr := cutTornLine(j.f); cerr != nil {
+				g.err = errors.Join(g.err, cerr)
+			}
+		}
+		close(g.done)
 		spare = batch
 		j.mu.Lock()
-		if err != nil {
-			j.err = fmt.Errorf("write journal: %w", err)
-		}
-		close(done)
 	}
 }
 
@@ -340,6 +348,5 @@ func (j *journalWriter) close() error {
 	j.wake.Signal()
 	j.mu.Unlock()
 	<-j.stopped
-	err := errors.Join(j.err, j.f.Sync(), j.f.Close())
-	return err
+	return errors.Join(j.f.Sync(), j.f.Close())
 }

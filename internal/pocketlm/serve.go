@@ -28,8 +28,8 @@ type outcome struct {
 	usage   usage
 }
 
-// answer does one call, journal and faults included: what comes back has been noted. The fate says how the transport is
-// to spoil the reply. wait is the rest of the latency that the transport has slept already (it is slept in here).
+// answer does one call with its faults and its latency; what comes back has been noted in the journal, as route noteRoute.
+// The fate says how the transport is to spoil the reply. Without outcome and error there is no reply at all.
 func (s *Server) answer(ctx context.Context, route, noteRoute string, body []byte) (*outcome, fate, *apiError) {
 	c, bad := parseCall(route, body)
 	if bad != nil {
