@@ -7,7 +7,6 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
-	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/llm"
 )
 
@@ -98,31 +97,3 @@ func (r *Runs) checkModel(ctx context.Context, provider, model string) error {
 	}
 	return blocked("endpoint", what, "make "+r.Settings.Providers[provider].URL+" answer for the workers, then retry")
 }
-
-// ReportInput is all that a report is made of.
-type ReportInput struct {
-	Run        string             `json:"run"`
-	Spec       config.Run         `json:"spec"`
-	Status     json.RawMessage    `json:"status"`
-	Seeds      dataset.Ref        `json:"seeds"`
-	Segments   dataset.Ref        `json:"segments"`
-	Candidates dataset.Ref        `json:"candidates"`
-	Final      dataset.Ref        `json:"final"`
-	Backward   dataset.ModelRef   `json:"backward"`
-	Models     []dataset.ModelRef `json:"models"`
-	Distilled  bool               `json:"distilled"`
-	Iterations []ReportIteration  `json:"iterations"`
-}
-
-// ReportIteration is one iteration of a report.
-type ReportIteration struct {
-	Iteration int              `json:"iteration"`
-	Ratings   dataset.Ref      `json:"ratings"`
-	Training  dataset.Ref      `json:"training"`
-	Selected  int64            `json:"selected"`
-	Judge     dataset.ModelRef `json:"judge"`
-	Model     dataset.ModelRef `json:"model"`
-}
-
-// WriteReport makes the report of a run and returns its address.
-func (r *Runs) WriteReport(ctx context.Context, in ReportInput) (string, error) { return "", nil }

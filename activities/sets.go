@@ -106,14 +106,17 @@ func (s *Sets) CommitRange(ctx context.Context, in CommitRangeInput) (dataset.Ra
 
 // CommitDatasetInput names a dataset whose ranges all stand.
 type CommitDatasetInput struct {
-	Dir      string                 `json:"dir"`
+	Work     Work                   `json:"work"` // what made it
 	Manifest dataset.Manifest       `json:"manifest"`
 	Ranges   []dataset.RangeSummary `json:"ranges"`
 }
 
 // CommitDataset writes the manifest of a dataset; from then on it exists.
 func (s *Sets) CommitDataset(ctx context.Context, in CommitDatasetInput) (dataset.Ref, error) {
-	return dataset.Commit(ctx, s.Store, in.Dir, in.Manifest, in.Ranges)
+	if in.Work.Ask != nil {
+		in.Manifest.Fingerprint = stage.Fingerprint(*in.Work.Ask)
+	}
+	return dataset.Commit(ctx, s.Store, in.Work.Output(), in.Manifest, in.Ranges)
 }
 
 // SelectWork makes one partition of a training set D ∪ A_k.

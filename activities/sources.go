@@ -77,9 +77,10 @@ type PlanInput struct {
 
 // MergePlan fixes the number of partitions; the list of spills lies under Key.
 type MergePlan struct {
-	Bits int    `json:"bits"`
-	Rows int64  `json:"rows"`
-	Key  string `json:"key"`
+	Bits  int    `json:"bits"`
+	Rows  int64  `json:"rows"`  // duplicates among them included
+	Input int64  `json:"input"` // rows, and what map tasks turned away
+	Key   string `json:"key"`
 }
 
 // MergeWork makes one partition of rows that map tasks spilled.
@@ -314,6 +315,7 @@ func (s *Sources) PlanPartitions(ctx context.Context, in PlanInput) (MergePlan, 
 			return out, fmt.Errorf("summary of map task %d: %w", task, err)
 		}
 		out.Rows += summary.Rows
+		out.Input += summary.Rows + summary.Rejected
 		spills = append(spills, summary.Spills...)
 	}
 	minBits := 0

@@ -6,6 +6,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/report"
 )
 
 // Roles of workers. A role's task queue is QueueName(prefix, role).
@@ -74,11 +75,13 @@ type State struct {
 	Seeds      dataset.Ref        `json:"seeds"`
 	Segments   dataset.Ref        `json:"segments"`
 	Candidates dataset.Ref        `json:"candidates"`
+	Base       dataset.Ref        `json:"base"`     // D as a training set
 	Training   dataset.Ref        `json:"training"` // what the newest model was trained on
 	Models     []dataset.ModelRef `json:"models"`   // M_0, M_1, …
 	Backward   dataset.ModelRef   `json:"backward"` // M_yx
 	Sets       []IterationSummary `json:"sets"`
-	Settings   Settings           `json:"settings"` // changes made by updates
+	Trainings  []report.Training  `json:"trainings"` // every fine-tuning job that ended well
+	Settings   Settings           `json:"settings"`  // changes made by updates
 	Paused     bool               `json:"paused"`
 	StartedAt  time.Time          `json:"started_at"`
 	Stages     []StageStatus      `json:"stages"`
@@ -89,7 +92,8 @@ type IterationSummary struct {
 	Iteration int              `json:"iteration"`
 	Ratings   dataset.Ref      `json:"ratings"`
 	Training  dataset.Ref      `json:"training"`
-	Selected  int64            `json:"selected"` // rows of A_k
+	Selected  int64            `json:"selected"`  // rows of A_k
+	Threshold float64          `json:"threshold"` // k
 	Judge     dataset.ModelRef `json:"judge"`
 	Model     dataset.ModelRef `json:"model"`
 	Histogram map[string]int64 `json:"histogram"`

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/internal/report"
 )
 
 // Search attributes of a run. They are set where the namespace has them.
@@ -42,21 +43,35 @@ func (r *run) record(ctx workflow.Context, name string, value any) error {
 
 // writeReport makes the HTML report of what stands so far.
 func (r *run) writeReport(ctx workflow.Context) error {
-	status, err := json.Marshal(r.status())
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
+	s := r.status()
+	known := report.Input{
+		Run: r.name, Phase: s.Phase, Message: s.Message, StartedAt: s.StartedAt, At: workflow.Now(ctx),
+		Iterations: s.Iterations, Threshold: r.threshold(), Seeds: r.st.Seeds, Segments: r.st.Segments, Candidates: r.st.Candidates,
+		Backward: r.st.Backward, Trainings: r.st.Trainings, Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: r.in.Digest,
 	}
-	in := activities.ReportInput{
-		Run: r.name, Spec: r.in.Spec, Status: status, Seeds: r.st.Seeds, Segments: r.st.Segments, Candidates: r.st.Candidates,
-		Final: r.st.Training, Backward: r.st.Backward, Models: r.st.Models, Distilled: r.fixedJudge(),
+	if r.phase != "" {
+		known.EndedAt = known.At
 	}
-	for _, s := range r.st.Sets {
-		in.Iterations = append(in.Iterations, activities.ReportIteration{
-			Iteration: s.Iteration, Ratings: s.Ratings, Training: s.Training, Selected: s.Selected, Judge: s.Judge, Model: s.Model,
+	zero := report.Round{Training: r.st.Base}
+	if !r.fixedJudge() && len(r.st.Models) > 0 {
+		zero.Model = r.st.Models[0]
+	}
+	known.Rounds = []report.Round{zero}
+	for _, set := range s.Sets {
+		known.Rounds = append(known.Rounds, report.Round{
+			Iteration: set.Iteration, Ratings: set.Ratings, Training: set.Training, Selected: set.Selected,
+			Threshold: set.Threshold, Judge: set.Judge, Model: set.Model,
+		})
+	}
+	for _, st := range s.Stages {
+		known.Stages = append(known.Stages, report.Stage{
+			Name: st.Name, Iteration: st.Iteration, State: st.State, Unit: st.Unit, Done: st.Done, Rejected: st.Rejected,
+			Reused: st.Reused, Usage: st.Usage, StartedAt: st.StartedAt, EndedAt: st.EndedAt,
 		})
 	}
 	var runs *activities.Runs
 	ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), "write report")
+	in := activities.ReportInput{Known: known, Spec: r.in.Spec}
 	return workflow.ExecuteActivity(ctx, runs.WriteReport, in).Get(ctx, &r.report)
 }
 

@@ -148,12 +148,13 @@ func (f *fakeSets) CommitRange(_ context.Context, in activities.CommitRangeInput
 func (f *fakeSets) CommitDataset(_ context.Context, in activities.CommitDatasetInput) (dataset.Ref, error) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	ref := dataset.Ref{Kind: in.Manifest.Kind, Dir: in.Dir, Bits: in.Manifest.Bits, Digest: f.w.digest(in.Dir)}
+	dir := in.Work.Output()
+	ref := dataset.Ref{Kind: in.Manifest.Kind, Dir: dir, Bits: in.Manifest.Bits, Digest: f.w.digest(dir)}
 	for _, r := range in.Ranges {
 		ref.Rows += r.Rows
 		ref.Rejected += r.Rejected
 	}
-	f.w.datasets[in.Dir] = ref
+	f.w.datasets[dir] = ref
 	return ref, nil
 }
 
@@ -218,7 +219,7 @@ func (f *fakeRuns) SaveRecord(_ context.Context, in activities.RecordInput) erro
 }
 
 func (f *fakeRuns) WriteReport(_ context.Context, in activities.ReportInput) (string, error) {
-	return "s3://bucket/runs/" + in.Run + "/report.html", nil
+	return "s3://bucket/" + activities.ReportKey(in.Known.Run), nil
 }
 
 // spec is a run of two iterations.

@@ -9,6 +9,7 @@ import (
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/report"
 )
 
 // FinetuneInput is one model to be trained from the base model and put to work.
@@ -28,7 +29,7 @@ type FinetuneInput struct {
 // FinetuneResult is the trained model, ready to answer.
 type FinetuneResult struct {
 	Model    dataset.ModelRef `json:"model"`
-	Examples int64            `json:"examples"`
+	Training report.Training  `json:"training"`
 }
 
 // TrainProgress is the payload of SignalTraining.
@@ -75,7 +76,10 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 		}
 		return FinetuneResult{}, err
 	}
-	out := FinetuneResult{Examples: exported.Examples}
+	out := FinetuneResult{Training: report.Training{
+		Model: in.Name, Name: status.Model, Examples: exported.Examples, Steps: status.Steps, Loss: status.Loss,
+		CostMicroUSD: status.CostMicroUSD, CostKnown: status.CostKnown, NotExpressed: status.NotExpressed,
+	}}
 	deploy := activities.DeployInput{Submit: submit, Status: status}
 	control := short(ctx, QueueName(in.Queue, RoleControl), "deploy "+in.Name)
 	err = workflow.ExecuteActivity(control, trainers.DeployModel, deploy).Get(ctx, &out.Model)

@@ -56,7 +56,7 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 	stage := StageInput{
 		Run: in.Run, Stage: in.Stage, Queue: in.Queue, Bits: plan.Bits, Window: cpuWindow,
 		Work:     activities.Work{Merge: &activities.MergeWork{Kind: in.Kind, Output: in.Dir, Bits: plan.Bits, Plan: plan.Key}},
-		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec},
+		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec, Input: plan.Input},
 	}
 	var out StageResult
 	id := workflow.GetInfo(ctx).WorkflowExecution.ID + "/merge"

@@ -63,7 +63,7 @@ func (r *run) begin(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	r.st.Training = base
+	r.st.Base, r.st.Training = base, base
 	// M_0 is trained while A is written. With a fixed judge nobody asks M_0, so it is not paid for.
 	m0 := r.parallel(ctx, func(ctx workflow.Context) error {
 		if r.fixedJudge() {
@@ -97,7 +97,7 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 		return false, err
 	}
 	set := IterationSummary{
-		Iteration: t, Ratings: ratings, Training: training, Judge: judge,
+		Iteration: t, Ratings: ratings, Training: training, Judge: judge, Threshold: r.threshold(),
 		Selected: training.Rows - r.st.Seeds.Rows, Histogram: r.stage(r.key("rate")).Histogram,
 	}
 	if training.Digest == r.st.Training.Digest {
@@ -206,7 +206,7 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 			Window: window, Purse: r.purse(r.key(name)),
 			Manifest: dataset.Manifest{
 				Kind: kind, Run: r.name, Spec: r.in.Digest, Iteration: r.st.Iteration,
-				Parents: []dataset.Ref{work.Input}, Model: &model, Fingerprint: stage.Fingerprint(work),
+				Parents: []dataset.Ref{work.Input}, Model: &model, Input: work.Input.Rows,
 			},
 		}
 		r.expect(in.Stage, work.Input.Rows)
@@ -228,13 +228,14 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	if !ratings.IsZero() {
 		parents = append(parents, ratings)
 	}
+	input := r.st.Seeds.Rows + ratings.Rows
 	in := StageInput{
 		Run: r.name, Stage: r.key("select"), Queue: r.in.Queue, Work: activities.Work{Select: &work}, Bits: bits, Window: cpuWindow,
-		Manifest: dataset.Manifest{Kind: dataset.KindTraining, Run: r.name, Spec: r.in.Digest, Iteration: t, Parents: parents},
+		Manifest: dataset.Manifest{Kind: dataset.KindTraining, Run: r.name, Spec: r.in.Digest, Iteration: t, Parents: parents, Input: input},
 	}
 	var made dataset.Ref
 	err := r.step(ctx, "select", "rows", func(ctx workflow.Context, _ int) (string, error) {
-		r.expect(in.Stage, r.st.Seeds.Rows+ratings.Rows)
+		r.expect(in.Stage, input)
 		out, err := r.runChild(ctx, in.Stage, Stage, in)
 		made = out.Dataset
 		return out.Stop, err
@@ -256,8 +257,17 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt,
 		}
 		ctx = child(ctx, r.childID(in.Stage), step)
-		return "", workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out)
+		if err := workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out); err != nil {
+			return "", err
+		}
+		s := r.stage(in.Stage)
+		s.Done, s.Total, s.Loss = int64(out.Training.Steps), int64(out.Training.Steps), out.Training.Loss
+		s.Usage = dataset.Usage{MicroUSD: out.Training.CostMicroUSD}
+		return "", nil
 	})
+	if err == nil {
+		r.st.Trainings = append(r.st.Trainings, out.Training)
+	}
 	return out.Model, err
 }
 

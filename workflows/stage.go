@@ -46,7 +46,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	}
 	partitions := 1 << in.Bits
 	ranges := (partitions + partitionsInRange - 1) / partitionsInRange
-	commit := activities.CommitDatasetInput{Dir: in.Work.Output(), Manifest: in.Manifest}
+	commit := activities.CommitDatasetInput{Work: in.Work, Manifest: in.Manifest}
 	commit.Manifest.Bits = in.Bits
 	purse := in.Purse
 	for i := range ranges {

@@ -1,0 +1,55 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/report"
+)
+
+// ReportInput is what a workflow knows of its run. The datasets are read from S3.
+type ReportInput struct {
+	Known report.Input `json:"known"` // without the spec's text and links
+	Spec  config.Run   `json:"spec"`
+}
+
+// ReportKey is where the newest report of a run lies.
+func ReportKey(run string) string { return "runs/" + run + "/report.html" }
+
+// WriteReport makes the report of a run as far as it has come, and returns its address.
+func (r *Runs) WriteReport(ctx context.Context, in ReportInput) (string, error) {
+	spec, err := yaml.Marshal(in.Spec)
+	if err != nil {
+		return "", fmt.Errorf("report: %w", err)
+	}
+	known := in.Known
+	known.Spec = string(spec)
+	known.Base = in.Spec.Model.Base
+	known.Budget = report.Budget{USD: in.Spec.Budget.USD, Calls: in.Spec.Budget.Calls, Tokens: in.Spec.Budget.Tokens}
+	if j := in.Spec.Rate.Judge; j != nil {
+		known.Teachers = []string{j.Model + " rated"}
+	}
+	if t := r.Settings.Temporal; t.UI != "" {
+		namespace := t.Namespace
+		if namespace == "" {
+			namespace = "default"
+		}
+		known.Links = []report.Link{{Label: "Temporal UI", URL: t.UI + "/namespaces/" + namespace + "/workflows/" + url.PathEscape(known.Run)}}
+	}
+	defer newHeart(ctx).keep()()
+	data, err := report.Build(ctx, r.Store, known, report.Options{})
+	if err != nil {
+		return "", err
+	}
+	var page bytes.Buffer
+	if err := report.HTML(&page, data); err != nil {
+		return "", err
+	}
+	key := ReportKey(known.Run)
+	return r.Store.URI(key), r.Store.Put(ctx, key, page.Bytes())
+}
