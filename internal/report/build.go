@@ -47,6 +47,7 @@ func (o Options) withDefaults() Options {
 // does not exist yet, since the run has not come that far, is left out.
 func Build(ctx context.Context, st *blob.Store, in Input, opt Options) (Data, error) {
 	b := builder{ctx: ctx, st: st, opt: opt.withDefaults(), d: Data{Format: 1, Input: in}}
+	b.d.Spec, b.d.Message = clip(in.Spec, maxSpec), clip(in.Message, 2000)
 	for _, step := range []struct {
 		name string
 		do   func() error
@@ -199,7 +200,10 @@ func (b *builder) rejections() error {
 			}
 			return strings.Compare(x, y)
 		}
-		for _, reason := range slices.SortedFunc(maps.Keys(s.m.Reasons), byCount) {
+		for i, reason := range slices.SortedFunc(maps.Keys(s.m.Reasons), byCount) {
+			if i == maxReasons {
+				break
+			}
 			b.d.Rejections = append(b.d.Rejections, Rejection{
 				Step: s.name, Reason: reason, Meaning: meanings[reason], Rows: s.m.Reasons[reason],
 				Share: float64(s.m.Reasons[reason]) / float64(max(s.m.Input, 1)), Examples: examples[reason],
@@ -208,6 +212,11 @@ func (b *builder) rejections() error {
 	}
 	return nil
 }
+
+const (
+	maxReasons = 30      // shown for one dataset, the commonest first
+	maxSpec    = 100_000 // characters of the spec that are shown
+)
 
 // maxRejectsRead bounds how many rejected rows of a dataset are looked at for examples.
 const maxRejectsRead = 20_000

@@ -81,6 +81,8 @@ func usd(micro int64) string {
 	switch {
 	case micro == 0:
 		return "$0"
+	case micro > 0 && micro < 100:
+		return "< $0.0001"
 	case math.Abs(dollars) < 0.01:
 		return "$" + strconv.FormatFloat(dollars, 'f', 4, 64)
 	case math.Abs(dollars) < 1000:
