@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -283,4 +284,84 @@ func TestKeysStayAndAreTheOwnersAlone(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("nothing\n"), 0o600))
 	_, err = loadKeys(path)
 	require.ErrorContains(t, err, "Try:")
+}
+
+// A stand-in for the temporal command checks what it is asked for and serves with our own Temporal.
+const fakeCLI = `#!/bin/sh
+[ "$1 $2" = "server start-dev" ] || { echo "unexpected: $*" >&2; exit 1; }
+shift 2
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --db-filename) dir=$(dirname "$2"); shift 2;;
+    --port) port=$2; shift 2;;
+    --ip|--ui-ip) [ "$2" = 127.0.0.1 ] || { echo "not on loopback: $2" >&2; exit 1; }; shift 2;;
+    --headless) shift;;
+    *) shift 2;;
+  esac
+done
+echo $$ > "$PIDFILE"
+# Unlike temporald, the command does not care for its standard input.
+mkfifo "$PIDFILE.fifo"
+exec 3<>"$PIDFILE.fifo"
+exec "$TEMPORALD" -dir "$dir/cli" -port "$port" <&3
+`
+
+func TestTemporalCommandIsUsedAndEnded(t *testing.T) {
+	temporald, err := gobuild.CachedPatiently(t.Context(), programs.Temporald)
+	require.NoError(t, err)
+	bin, pidfile := t.TempDir(), filepath.Join(t.TempDir(), "pid")
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "temporal"), []byte(fakeCLI), 0o755))
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	t.Setenv("TEMPORALD", temporald)
+	t.Setenv("PIDFILE", pidfile)
+
+	dir := t.TempDir()
+	require.Len(t, Programs(Options{}), 1, "our own Temporal need not be built")
+	s, err := Start(t.Context(), Options{Dir: dir, NoUI: true})
+	require.NoError(t, err)
+	require.Contains(t, s.TemporalKind, filepath.Join(bin, "temporal"))
+	found := dial(t, s)
+	_, err = found.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "nobody"}, "Nothing")
+	require.NoError(t, err)
+	pid := readPid(t, pidfile)
+	guard := s.Service(ServiceTemporal).Pid()
+	s.Stop()
+	require.Eventually(t, func() bool { return !alive(pid) && !alive(guard) }, 20*time.Second, 20*time.Millisecond)
+
+	require.NoError(t, os.Remove(pidfile+".fifo"))
+	s, err = Start(t.Context(), Options{Dir: dir, NoUI: true})
+	require.NoError(t, err)
+	t.Cleanup(s.Stop)
+	_, err = dial(t, s).DescribeWorkflowExecution(t.Context(), "w", "")
+	require.NoError(t, err)
+	pid = readPid(t, pidfile)
+	require.NoError(t, os.Remove(pidfile+".fifo"))
+	require.NoError(t, s.Service(ServiceTemporal).Kill())
+	require.Eventually(t, func() bool { return !alive(pid) }, 20*time.Second, 20*time.Millisecond, "a killed guard takes the command with it")
+}
+
+func TestGivenTemporalIsUsedAndLeftAlone(t *testing.T) {
+	t.Parallel()
+	first := start(t, Options{Dir: t.TempDir(), NoUI: true})
+	require.Len(t, Programs(Options{TemporalAddress: first.TemporalAddress}), 1)
+	second, err := Start(t.Context(), Options{Dir: t.TempDir(), TemporalAddress: first.TemporalAddress})
+	require.NoError(t, err)
+	require.True(t, second.TemporalGiven)
+	require.Equal(t, first.TemporalAddress, second.TemporalAddress)
+	second.Stop()
+	leave(t, first, "still-there")
+
+	nowhere, err := loopback.Free()
+	require.NoError(t, err)
+	_, err = Start(t.Context(), Options{Dir: t.TempDir(), TemporalAddress: loopback.Address(nowhere)})
+	require.ErrorContains(t, err, "unset TEMPORAL_ADDRESS")
+}
+
+func readPid(t *testing.T, path string) int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return pid
 }

@@ -58,10 +58,10 @@ type ExitError struct {
 
 // Error returns the child's own words where there are any.
 func (e *ExitError) Error() string {
-	text := fmt.Sprintf("%s ended with status %d", e.Name, e.Code)
 	if e.Code < 0 {
-		text = e.Name + " was killed"
+		return e.Name + " was killed"
 	}
+	text := fmt.Sprintf("%s ended with status %d", e.Name, e.Code)
 	if e.Last != "" {
 		text += ": " + e.Last
 	}

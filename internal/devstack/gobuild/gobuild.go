@@ -137,7 +137,8 @@ func Build(ctx context.Context, root string, packages []string, out string, prog
 	if err != nil {
 		return err
 	}
-	args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", out}, names...)
+	// The same sources shall give the same binary, whatever commit they are at.
+	args := append([]string{"build", "-v", "-buildvcs=false", "-ldflags=-s -w", "-o", out}, names...)
 	cmd := goTool(ctx, root, args...)
 	var said bytes.Buffer
 	stderr, err := cmd.StderrPipe()
