@@ -34,7 +34,8 @@ type account struct {
 	needRoom bool          // a call waits for calls in flight to cost less than their worst
 	holding  int64         // calls in flight that wait to be repeated
 
-	rate      float64 // calls per second
+	rate      float64       // calls per second
+	slowness  time.Duration // of a flush
 	ratedAt   time.Time
 	ratedCall int64
 }
@@ -63,8 +64,13 @@ func (b *Book) used() dataset.Usage {
 	return u.Add(b.admitted.Minus(b.settled))
 }
 
-// Reserved calls: so many are admitted at the present rate until the flush after the next is durable.
-const reserveFor = 2 * time.Second
+const (
+	reserveMargin = 300 * time.Millisecond
+	maxSlowness   = time.Second
+)
+
+// callsIn returns how many calls are admitted in some time at the present rate.
+func (b *Book) callsIn(d time.Duration) int64 { return int64(math.Ceil(b.rate * d.Seconds())) }
 
 // reserve returns the reservation to be written with the next flush: what was admitted, and what may be until the flush
 // after it. Reservations never allow more than the cap. The caller holds the lock or is alone.
@@ -72,7 +78,7 @@ func (b *Book) reserve() dataset.Usage {
 	if b.fenced != nil || b.closing {
 		return b.admitted
 	}
-	calls := int64(math.Ceil(b.rate * reserveFor.Seconds()))
+	calls := b.callsIn(b.flushDelay() + 3*b.slowness + reserveMargin) // until the flush after this one is durable
 	calls = max(calls, int64(2*b.demand.Window))
 	calls = min(calls, max(b.demand.Expect, 1))
 	used := b.used()
@@ -152,10 +158,11 @@ func (b *Book) admit(ctx context.Context, worst dataset.Usage) error {
 	}
 }
 
-// low marks the reservation as urgent when half of it is used and a larger one is to be had.
+// low marks the reservation as urgent when it will soon be used up and a larger one is to be had.
 func (b *Book) low() bool {
 	left := b.limit.Calls - b.admitted.Calls
-	if b.urgent || left > (b.limit.Calls-b.reservedAt)/2 || b.demand.Expect <= left {
+	mark := max((b.limit.Calls-b.reservedAt)/4, b.callsIn(2*b.slowness+reserveMargin/3))
+	if b.urgent || left > mark || b.demand.Expect <= left {
 		return false
 	}
 	b.urgent = true

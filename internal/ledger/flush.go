@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	flushBytes  = 4 << 20 // unflushed text that does not wait for its second to be over
-	minBackoff  = 100 * time.Millisecond
-	maxBackoff  = 5 * time.Second
-	putDeadline = 30 * time.Second // of one try of one request
+	flushBytes = 4 << 20 // unflushed text that does not wait for its second to be over
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+	minTry     = 5 * time.Second // of one request, with what the store's client repeats; it doubles up to maxTry
+	maxTry     = 80 * time.Second
+	busy       = 100 // calls per second from which flushes come twice as often
 )
 
 // flusher writes entries behind the callers' backs, one object at a time. It is part of a Book, under its lock, but for
@@ -49,6 +51,7 @@ type flush struct {
 	body   []byte
 	state  epochState
 	batch  []*Entry
+	made   time.Time
 }
 
 func (b *Book) startFlushing() {
@@ -97,7 +100,7 @@ func (b *Book) keepFlushing(ctx context.Context) {
 		b.mu.Lock()
 		due := b.lastPut.Add(idleFlush)
 		if len(b.unflushed) > 0 {
-			due = b.oldest.Add(b.opts.FlushEvery)
+			due = b.oldest.Add(b.flushDelay())
 		}
 		if b.urgent {
 			due = time.Time{}
@@ -118,6 +121,15 @@ func (b *Book) keepFlushing(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// flushDelay is how long an entry waits for others to come along. Where many come, objects are full sooner, and a crash would
+// lose more.
+func (b *Book) flushDelay() time.Duration {
+	if b.rate > busy {
+		return b.opts.FlushEvery / 2
+	}
+	return b.opts.FlushEvery
 }
 
 // flushOnce writes what is unflushed together with a new reservation. It waits out whatever is wrong with the store; the
@@ -155,7 +167,7 @@ func (b *Book) prepare(closing bool) (bool, error) {
 	}
 	b.limit = least(b.limit, state.Reserved)
 	b.mu.Unlock()
-	f := &flush{object: object{kindWAL, state.Epoch, state.Seq}, state: state, batch: batch}
+	f := &flush{object: object{kindWAL, state.Epoch, state.Seq}, state: state, batch: batch, made: time.Now()}
 	var err error
 	if f.body, err = encode(b.header(state), batch); err != nil {
 		return false, err // cannot happen: entries are plain data
@@ -196,6 +208,7 @@ func (b *Book) finish(ctx context.Context) error {
 	b.durable += int64(len(f.batch))
 	b.flushed = append(b.flushed, f.object)
 	b.putting, b.lastPut = time.Time{}, time.Now()
+	b.slowness = max(min(b.lastPut.Sub(f.made), maxSlowness), b.slowness*9/10)
 	if b.fenced == nil {
 		b.limit = f.state.Reserved
 	}
@@ -224,9 +237,9 @@ func (b *Book) checkFence(ctx context.Context) error {
 
 // insist repeats an operation until it succeeds or the context ends. Stores that are away come back.
 func (b *Book) insist(ctx context.Context, do func(context.Context) error) error {
-	backoff := minBackoff
+	backoff, limit := minBackoff, minTry
 	for {
-		try, cancel := context.WithTimeout(ctx, putDeadline)
+		try, cancel := context.WithTimeout(ctx, limit)
 		err := do(try)
 		cancel()
 		b.mu.Lock()
@@ -240,15 +253,23 @@ func (b *Book) insist(ctx context.Context, do func(context.Context) error) error
 		if err := sleep(ctx, backoff); err != nil {
 			return err
 		}
-		backoff = min(2*backoff, maxBackoff)
+		backoff, limit = min(2*backoff, maxBackoff), min(2*limit, maxTry)
 	}
 }
 
-// Trouble returns why the last try to write did not succeed, and nil while all is well. The book goes on trying.
+// Trouble returns why answers wait to be written for too long, and nil while all is well. The book goes on trying.
 func (b *Book) Trouble() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.trouble
+	now := time.Now()
+	if b.trouble != nil || !b.stale(now) {
+		return b.trouble
+	}
+	since := b.oldest
+	if !b.putting.IsZero() {
+		since = b.putting
+	}
+	return fmt.Errorf("the store is not done with a request of %s ago", now.Sub(since).Round(time.Second))
 }
 
 // Flush returns when all that was recorded before is durable, or with the context's error.

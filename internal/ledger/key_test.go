@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/selfalign/selfalign/internal/dataset"
 )
 
 func question() Question {
@@ -94,4 +96,34 @@ func TestPartitionOfARow(t *testing.T) {
 			t.Errorf("%s at %d bits: %d, %v", c.id, c.bits, got, err)
 		}
 	}
+}
+
+func TestRoomStaysUnderTheCap(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.Int64Range(-1, 1000)
+		c := Cap{Calls: limit.Draw(t, "calls"), Tokens: limit.Draw(t, "tokens"), MicroUSD: limit.Draw(t, "money")}
+		small := rapid.Int64Range(0, 50)
+		draw := func(what string) dataset.Usage {
+			return dataset.Usage{
+				Calls: 1, PromptTokens: small.Draw(t, what+" prompt"), CompletionTokens: small.Draw(t, what+" completion"),
+				MicroUSD: small.Draw(t, what+" money"),
+			}
+		}
+		used, each := times(draw("used"), small.Draw(t, "times")), draw("each")
+		n := rapid.Int64Range(0, 100).Draw(t, "n")
+		got := c.room(used, each, n)
+		if got < 0 || got > n {
+			t.Fatalf("room for %d of %d", got, n)
+		}
+		within := func(k int64) bool {
+			u := used.Add(times(each, k))
+			ok := func(limit, all, one int64) bool { return limit < 0 || one == 0 || all <= limit }
+			return ok(c.Calls, u.Calls, 1) && ok(c.Tokens, u.PromptTokens+u.CompletionTokens, each.PromptTokens+each.CompletionTokens) &&
+				ok(c.MicroUSD, u.MicroUSD, each.MicroUSD)
+		}
+		if (got > 0 && !within(got)) || (got < n && within(got+1)) {
+			t.Fatalf("room for %d beside %+v under %+v", got, used, c)
+		}
+	})
 }

@@ -155,7 +155,7 @@ func (a *attempt[In, Out, Value]) workThrough(ctx context.Context) (Result, erro
 	}
 	if err := a.book.Compact(ctx); err != nil && !errors.Is(err, ledger.ErrClosed) {
 		// Everything was answered and Close makes it durable; a ledger of many objects is a smaller evil than waiting.
-		a.deps.Log.WarnContext(ctx, "ledger not compacted", "work", a.work.Output, "partition", a.work.Partition, "error", err)
+		a.deps.Log.WarnContext(ctx, "ledger not compacted", "run", a.work.Run, "output", a.work.Output, "partition", a.work.Partition, "error", err)
 	}
 	return a.commit(ctx)
 }

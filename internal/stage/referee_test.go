@@ -21,12 +21,15 @@ type referee struct {
 	answer func(q question) reply // nil: a fair answer
 
 	mu       sync.Mutex
-	received map[string]int         // by request
-	answered map[string][]time.Time // when the reply was under way
+	received map[string]int        // by request
+	answered map[string][]exchange // that were billed
 	tokens   int64
 	flying   int
 	most     int
 }
+
+// exchange is when a request came and when its reply was under way.
+type exchange struct{ received, answered time.Time }
 
 // question is what the referee sees.
 type question struct {
@@ -48,7 +51,7 @@ type reply struct {
 }
 
 func newReferee(t testing.TB) *referee {
-	r := &referee{t: t, received: map[string]int{}, answered: map[string][]time.Time{}}
+	r := &referee{t: t, received: map[string]int{}, answered: map[string][]exchange{}}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	r.url = server.URL + "/v1"
@@ -56,6 +59,7 @@ func newReferee(t testing.TB) *referee {
 }
 
 func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	start := time.Now()
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
 		return // the caller died while it asked
@@ -108,7 +112,7 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	prompt, completion := len(strings.Fields(q.text)), len(strings.Fields(a.text))
 	r.mu.Lock()
-	r.answered[q.digest] = append(r.answered[q.digest], time.Now())
+	r.answered[q.digest] = append(r.answered[q.digest], exchange{start, time.Now()})
 	r.tokens += int64(prompt + completion)
 	r.mu.Unlock()
 	if a.hangUp {
