@@ -67,7 +67,7 @@ func extract(markup string) (p page, reason, detail string) {
 		}
 		return page{}, ReasonBadRecord, err.Error()
 	}
-	elements, words := prepare(doc)
+	elements, words, h1 := prepare(doc)
 	title, body := "", (*html.Node)(nil)
 	if elements <= extractorMaxElements && len(markup) <= extractorMaxBytes {
 		parser := readability.NewParser()
@@ -91,12 +91,20 @@ func extract(markup string) (p page, reason, detail string) {
 	if text == "" {
 		return page{}, ReasonNoContent, "no main content on the page"
 	}
-	return parseMarked(cleanLine(title), text), "", ""
+	return parseMarked(pageTitle(cleanLine(title), h1), text), "", ""
 }
 
-// prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), and counts
-// elements and words.
-func prepare(doc *html.Node) (elements, words int) {
+// pageTitle prefers the only h1 to a title that begins with it and goes on with the site's name, and to none.
+func pageTitle(title string, h1 []string) string {
+	if len(h1) == 1 && h1[0] != "" && (title == "" || strings.HasPrefix(strings.ToLower(title), strings.ToLower(h1[0]))) {
+		return h1[0]
+	}
+	return clip(title, maxHeaderChars)
+}
+
+// prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), counts
+// elements and words, and returns the texts of the first few h1.
+func prepare(doc *html.Node) (elements, words int, h1 []string) {
 	for n := range doc.Descendants() {
 		switch n.Type {
 		case html.TextNode:
@@ -104,13 +112,16 @@ func prepare(doc *html.Node) (elements, words int) {
 			words += len(strings.Fields(n.Data))
 		case html.ElementNode:
 			elements++
-			if level := headingLevel(n); level >= 2 && level <= 5 {
+			switch level := headingLevel(n); {
+			case level == 1 && len(h1) < 2:
+				h1 = append(h1, headingText(n))
+			case level >= 2 && level <= 5:
 				rename(n, "h"+strconv.Itoa(level+1))
 			}
 			n.Attr = dropAttributes(n.Attr)
 		}
 	}
-	return elements, words
+	return elements, words, h1
 }
 
 // dropAttributes removes what is costly to believe: spans of a million columns, megabytes of inline data.
