@@ -318,15 +318,29 @@ func (w Worker) check() problems {
 		if s.Provider != "" {
 			ps.reference(at+".provider", s.Provider, "provider", w.Providers)
 		}
-		if s.Backend == BackendStatic && s.Model == "" {
-			ps.add(at+".model", "is missing", "", `"{run}-m{iteration}"`)
-		}
-		rest := strings.NewReplacer("{run}", "", "{iteration}", "").Replace(s.Model)
-		if strings.ContainsAny(rest, "{}") {
-			ps.add(at+".model", "may have {run} and {iteration} in braces only", quote(s.Model), "")
+		if s.Backend == BackendStatic {
+			ps.pattern(at+".model", s.Model)
 		}
 	}
 	return ps
+}
+
+// pattern checks the names under which a static server finds trained models: the backward model, M_0, M_1 … must have
+// different ones, since two of them are asked at the same time.
+func (ps *problems) pattern(at, model string) {
+	const try = `"{run}-{role}-{iteration}"`
+	has := func(fields ...string) bool {
+		return slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(model, f) })
+	}
+	rest := strings.NewReplacer("{run}", "", "{iteration}", "", "{role}", "", "{model}", "", "{digest}", "").Replace(model)
+	switch {
+	case model == "":
+		ps.add(at, "is missing", "", try)
+	case strings.ContainsAny(rest, "{}"):
+		ps.add(at, "may have only {run}, {iteration}, {role}, {model} and {digest} in braces", quote(model), "")
+	case !has("{model}", "{digest}") && !(has("{role}") && has("{iteration}")):
+		ps.add(at, "must tell the models of a run apart: by {role} and {iteration}, or by {digest} or {model}", quote(model), try)
+	}
 }
 
 func (ps *problems) name(at, name string) {

@@ -40,7 +40,7 @@ func ModelsAsked(r Run, w Worker) []Asked {
 	server := w.Servers[r.ServerName()]
 	trained := Asked{Provider: server.Provider, Model: "ft:" + r.Model.Base}
 	if server.Backend == BackendStatic {
-		trained.Model = strings.NewReplacer("{run}", r.Name, "{iteration}", "1").Replace(server.Model)
+		trained.Model = strings.NewReplacer("{run}", r.Name, "{iteration}", "1", "{role}", "forward", "{model}", trained.Model).Replace(server.Model)
 	}
 	asked := []Asked{trained}
 	if r.Rate.Judge != nil {

@@ -123,7 +123,7 @@ type Server struct {
 	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=static"`
 	// The provider at which it answers.
 	Provider string `yaml:"provider" json:"provider" jsonschema:"required"`
-	// Backend static: the model's name; {run} and {iteration} stand for those of the trained model.
+	// Backend static: the model's name. {run}, {iteration}, {role} (forward or backward), {model} (the trainer's name for it) and {digest} (of its training set) stand for those of the trained model.
 	Model string `yaml:"model" json:"model"`
 }
 
