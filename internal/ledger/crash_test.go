@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -232,13 +231,7 @@ func TestStoreIsWaitedFor(t *testing.T) {
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if away.Load() {
-			if c, ok := w.(http.Hijacker); ok {
-				if conn, _, err := c.Hijack(); err == nil {
-					conn.(*net.TCPConn).SetLinger(0)
-					conn.Close()
-				}
-			}
-			return
+			panic(http.ErrAbortHandler)
 		}
 		proxy.ServeHTTP(w, r)
 	}))

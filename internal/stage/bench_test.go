@@ -3,10 +3,10 @@ package stage
 import (
 	"context"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
@@ -16,24 +16,16 @@ import (
 // BenchmarkRate rates b.N rows in partitions of 4,096 against an endpoint of no latency in this process, the S3 server too.
 func BenchmarkRate(b *testing.B) {
 	const answer = `{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"The answer is complete, clear and to the point, though one might wish for an example.\nScore: 4"},"finish_reason":"stop"}],"usage":{"prompt_tokens":700,"completion_tokens":20,"total_tokens":720}}`
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var buf [4096]byte
-		for {
-			if _, err := r.Body.Read(buf[:]); err != nil {
-				break
-			}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			b.Error(err)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, answer)
-	})}
-	go func() { _ = server.Serve(l) }()
+	}))
 	defer server.Close()
 	bench := &bench{t: b, st: s3test.Store(b)}
-	bench.deps = Deps{Store: bench.st, Models: llm.NewPool(map[string]llm.Provider{"p": {URL: "http://" + l.Addr().String() + "/v1", Limits: llm.Limits{InFlight: 64}}})}
+	bench.deps = Deps{Store: bench.st, Models: llm.NewPool(map[string]llm.Provider{"p": {URL: server.URL + "/v1", Limits: llm.Limits{InFlight: 64}}})}
 	bits := dataset.BitsFor(int64(b.N), 4096, 0)
 	bench.in = bench.segments("segments", b.N, bits)
 	bench.candidates("candidates", b.N, bits)

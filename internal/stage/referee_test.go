@@ -104,7 +104,7 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if a.status != 0 && a.status != http.StatusOK {
 		w.WriteHeader(a.status)
-		io.WriteString(w, a.body)
+		fmt.Fprint(w, a.body)
 		return
 	}
 	if a.finish == "" {

@@ -586,15 +586,15 @@ func TestProgressIsToldAndSmall(t *testing.T) {
 func TestLimitsAreUsedInFull(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 200, 0)
-	b.ref.delay = 20 * time.Millisecond
+	b.ref.delay = 200 * time.Millisecond
 	w := b.backtranslate("out")
 	w.InFlight = 25
 	start := time.Now()
 	b.run(w)
-	if b.ref.most != 25 {
+	if b.ref.most < 22 || b.ref.most > 25 { // a loaded machine may not manage all at one moment
 		t.Fatalf("%d calls in flight at most", b.ref.most)
 	}
-	if ideal, took := 200/25*b.ref.delay, time.Since(start); took > 10*ideal {
+	if ideal, took := 200/25*b.ref.delay, time.Since(start); took > 3*ideal {
 		t.Fatalf("took %s, ideal is %s", took, ideal)
 	}
 }
