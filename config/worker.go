@@ -113,6 +113,8 @@ type Trainer struct {
 	Command []string `yaml:"command" json:"command" jsonschema:"maxItems=1000"`
 	// Backend command: folder for jobs on the worker's machine.
 	Dir string `yaml:"dir" json:"dir"`
+	// Backend command: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.
+	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
 	// Time between two looks at a job.
 	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`
 }

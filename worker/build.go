@@ -70,7 +70,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		switch t.Backend {
 		case config.BackendCommand:
 			trainer.Queue = hostQueue(settings, host)
-			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir}, store)
+			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env}, store)
 		default:
 			p := settings.Providers[t.Provider]
 			trainer.Backend, err = openai.New(openai.Config{URL: p.URL, Key: keyOf(p), Price: trainingPrices(p)}, store)
