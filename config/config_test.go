@@ -196,10 +196,14 @@ func TestCheckTogether(t *testing.T) {
 	for _, tt := range []struct{ name, more, want string }{
 		{"fits", "", ""},
 		{"priced", "budget: {usd: 5}\nrate: {judge: {provider: p, model: judge}}\n", ""},
-		{"unpriced judge", "budget: {usd: 5}\nrate: {judge: {provider: p, model: other}}\n",
-			`budget.usd: cannot be kept: the worker's settings have no price for model "other" at provider p (got 5). Try: providers.p.prices, or a budget in calls or tokens`},
-		{"unknown judge", "rate: {judge: {provider: q, model: other}}\n",
-			`rate.judge.provider: no provider of this name in the worker's settings (got "q"). Try: one of p`},
+		{
+			"unpriced judge", "budget: {usd: 5}\nrate: {judge: {provider: p, model: other}}\n",
+			`budget.usd: cannot be kept: the worker's settings have no price for model "other" at provider p (got 5). Try: providers.p.prices, or a budget in calls or tokens`,
+		},
+		{
+			"unknown judge", "rate: {judge: {provider: q, model: other}}\n",
+			`rate.judge.provider: no provider of this name in the worker's settings (got "q"). Try: one of p`,
+		},
 	} {
 		run, err := config.ParseRun("run.yaml", []byte(goodRun+tt.more))
 		if err != nil {

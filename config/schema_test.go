@@ -9,11 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	generate "github.com/invopop/jsonschema"
 	check "github.com/santhosh-tekuri/jsonschema/v6"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/selfalign/selfalign/config"
 )

@@ -58,7 +58,8 @@ func RowsOf[T Row](ctx context.Context, st *blob.Store, ref Ref, bits, part int)
 			yield(zero, fmt.Errorf("read rows of %s: %w", ref.Dir, err))
 			return
 		}
-		first, last, from, to := part, part+1, "", ""
+		var first, last int
+		var from, to string
 		if bits >= ref.Bits {
 			first = part >> (bits - ref.Bits)
 			last = first + 1

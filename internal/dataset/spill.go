@@ -52,7 +52,6 @@ type Spiller[T Row] struct {
 	entries []entry
 	arena   []byte
 	summary SpillSummary
-	buf     []byte
 }
 
 // entry is a held row: its sort key up front, the rest in the arena.

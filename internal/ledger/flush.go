@@ -218,7 +218,7 @@ func (b *Book) finish(ctx context.Context) error {
 // checkFence looks whether somebody claimed the partition after us.
 func (b *Book) checkFence(ctx context.Context) error {
 	if b.fencedErr() != nil {
-		return nil
+		return nil //nolint:nilerr // known already
 	}
 	next := b.shelf.key(object{kind: kindLease, epoch: b.state.Epoch + 1})
 	return b.insist(ctx, func(ctx context.Context) error {

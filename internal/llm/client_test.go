@@ -78,13 +78,18 @@ func TestCompleteSendsWhatWasAsked(t *testing.T) {
 		want string
 	}{
 		{
-			"chat", Provider{Extra: map[string]json.RawMessage{"chat_template_kwargs": json.RawMessage(`{"enable_thinking":false}`)}}, full, "/v1/chat/completions",
+			"chat",
+			Provider{Extra: map[string]json.RawMessage{"chat_template_kwargs": json.RawMessage(`{"enable_thinking":false}`)}},
+			full, "/v1/chat/completions",
 			`{"model":"o1-mini","messages":[{"role":"system","content":"S"},{"role":"user","content":"a\"b\\c\n\t\u0001é\ufffd<&>"}],"temperature":0,"top_p":0.9,"max_tokens":7,"seed":1099511627776,` +
 				`"stop":["\n\n"],"logprobs":true,"top_logprobs":5,"response_format":{"type":"json_schema","json_schema":{"name":"rating","strict":true,"schema":{"type":"object"}}},"chat_template_kwargs":{"enable_thinking":false}}`,
 		},
 		{"least", Provider{}, Request{Model: "m", Messages: []Message{{"user", ""}}}, "/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":""}],"temperature":0}`},
 		{
-			"completions", Provider{API: APICompletions}, Request{Model: "gpt-4", Messages: []Message{{"user", "Hello"}}, Temperature: 0.7, LogProbs: true, MaxTokens: 3}, "/v1/completions",
+			"completions",
+			Provider{API: APICompletions},
+			Request{Model: "gpt-4", Messages: []Message{{"user", "Hello"}}, Temperature: 0.7, LogProbs: true, MaxTokens: 3},
+			"/v1/completions",
 			`{"model":"gpt-4","prompt":"### User:\nHello\n\n### Assistant:\n","temperature":0.7,"max_tokens":3,"stop":["\n### User:"],"logprobs":1}`,
 		},
 	} {
@@ -508,7 +513,7 @@ func TestPoolSharesAdmission(t *testing.T) {
 		}
 		return c
 	}
-	if get("a") != get("a") || get("a").admission != get("b").admission || get("a").admission == get("c").admission {
+	if again := get("a"); again != get("a") || get("a").admission != get("b").admission || get("a").admission == get("c").admission {
 		t.Error("admission is not one per endpoint and key")
 	}
 	if _, err := pool.Client("nonesuch"); err == nil || !strings.Contains(err.Error(), "a, b, bad, c") {

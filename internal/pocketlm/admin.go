@@ -26,6 +26,8 @@ type gauge struct {
 	area     float64 // call-seconds
 	calls    int64
 	busy     float64 // seconds, summed over calls done
+	answered int64
+	planned  float64 // seconds that Faults gave to the answers, summed
 	statuses map[int]int64
 }
 
@@ -51,12 +53,16 @@ func (g *gauge) enter(limit int) (time.Time, bool) {
 	return now, true
 }
 
-func (g *gauge) leave(entered time.Time, status int) {
+func (g *gauge) leave(entered time.Time, status int, answer *outcome) {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.step(now)
 	g.inFlight--
+	if answer != nil {
+		g.answered++
+		g.planned += answer.latency.Seconds()
+	}
 	g.calls++
 	g.busy += now.Sub(entered).Seconds()
 	g.count(status)
@@ -77,6 +83,8 @@ type Stats struct {
 	PeakInFlight    int           `json:"peak_in_flight"`
 	AverageInFlight float64       `json:"average_in_flight"`
 	MeanLatency     float64       `json:"mean_latency_s"`
+	Answered        int64         `json:"answered"`
+	PlannedLatency  float64       `json:"planned_latency_s"` // mean of what Faults gave to the answers, whatever it came to
 	Statuses        map[int]int64 `json:"statuses"` // by HTTP status; 0: connection reset, hung up or left by the client
 }
 
@@ -94,11 +102,15 @@ func (s *Server) Stats(reset bool) Stats {
 	if g.calls > 0 {
 		st.MeanLatency = g.busy / float64(g.calls)
 	}
+	if st.Answered = g.answered; g.answered > 0 {
+		st.PlannedLatency = g.planned / float64(g.answered)
+	}
 	for k, v := range g.statuses {
 		st.Statuses[k] = v
 	}
 	if reset {
 		g.since, g.calls, g.busy, g.area, g.peak, g.statuses = now, 0, 0, 0, g.inFlight, nil
+		g.answered, g.planned = 0, 0
 	}
 	return st
 }

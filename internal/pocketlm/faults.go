@@ -53,8 +53,15 @@ func (f Faults) Validate() error {
 		name string
 		v    float64
 	}{
-		{"rate_limited", f.RateLimited}, {"server_error", f.ServerError}, {"bad_request", f.BadRequest}, {"reset", f.Reset},
-		{"truncated", f.Truncated}, {"garbage", f.Garbage}, {"unparsable", f.Unparsable}, {"hang", f.Hang}, {"batch_expires", f.BatchExpires},
+		{"rate_limited", f.RateLimited},
+		{"server_error", f.ServerError},
+		{"bad_request", f.BadRequest},
+		{"reset", f.Reset},
+		{"truncated", f.Truncated},
+		{"garbage", f.Garbage},
+		{"unparsable", f.Unparsable},
+		{"hang", f.Hang},
+		{"batch_expires", f.BatchExpires},
 	} {
 		if !(s.v >= 0 && s.v <= 1) {
 			errs = append(errs, fmt.Errorf("%s: must be between 0 and 1 (got %v)", s.name, s.v))
@@ -64,8 +71,13 @@ func (f Faults) Validate() error {
 		name string
 		v    float64
 	}{
-		{"latency_ms", float64(f.Latency)}, {"latency_per_token_ms", float64(f.LatencyPerTok)}, {"retry_after_s", f.RetryAfter},
-		{"training_ms", float64(f.TrainingTime)}, {"batch_ms", float64(f.BatchTime)}, {"capacity", float64(f.Capacity)}, {"enqueued_tokens", float64(f.EnqueuedTokens)},
+		{"latency_ms", float64(f.Latency)},
+		{"latency_per_token_ms", float64(f.LatencyPerTok)},
+		{"retry_after_s", f.RetryAfter},
+		{"training_ms", float64(f.TrainingTime)},
+		{"batch_ms", float64(f.BatchTime)},
+		{"capacity", float64(f.Capacity)},
+		{"enqueued_tokens", float64(f.EnqueuedTokens)},
 	} {
 		if !(s.v >= 0 && s.v <= 1e9) {
 			errs = append(errs, fmt.Errorf("%s: must be between 0 and 1e9 (got %v)", s.name, s.v))

@@ -118,7 +118,7 @@ func (s *Server) createFile(w http.ResponseWriter, r *http.Request) *apiError {
 	mr := multipart.NewReader(http.MaxBytesReader(w, r.Body, maxUpload+(1<<20)), params["boundary"])
 	for {
 		part, err := mr.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -26,6 +26,7 @@ type outcome struct {
 	call    *call
 	choices []lm.Completion
 	usage   usage
+	latency time.Duration // what Faults gave to it
 }
 
 // answer does one call with its faults and its latency; what comes back has been noted in the journal, as route noteRoute.
@@ -59,8 +60,9 @@ func (s *Server) answer(ctx context.Context, route, noteRoute string, body []byt
 	if bad != nil {
 		return nil, fateNone, s.refuse(e, bad)
 	}
-	if err := pause(ctx, f.latency(c.digest, attempt, out.usage.Completion)-time.Since(started)); err != nil {
-		return nil, fateReset, nil // the client left: received, never answered
+	out.latency = f.latency(c.digest, attempt, out.usage.Completion)
+	if err := pause(ctx, out.latency-time.Since(started)); err != nil {
+		return nil, fateReset, nil //nolint:nilerr // the client left: received, never answered
 	}
 	e.Kind, e.Status, e.PromptTokens, e.CompletionTokens = Answered, http.StatusOK, out.usage.Prompt, out.usage.Completion
 	if err := s.journal.settled(e); err != nil {
@@ -155,13 +157,16 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route string)
 		return f.tooMany("Too many requests at once (capacity).")
 	}
 	status := http.StatusOK
-	defer func() { s.stats.leave(entered, status) }()
+	var out *outcome
+	defer func() { s.stats.leave(entered, status, out) }()
 	body, err := readBody(w, r)
 	if err != nil {
 		status = err.status
 		return err
 	}
-	out, fate, bad := s.answer(r.Context(), route, route, body)
+	var fate fate
+	var bad *apiError
+	out, fate, bad = s.answer(r.Context(), route, route, body)
 	switch {
 	case bad != nil:
 		status = bad.status

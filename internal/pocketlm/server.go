@@ -134,7 +134,7 @@ func (s *Server) Close() error {
 
 // ListenAndServe serves addr (host:port) until ctx ends, then gives requests in flight five seconds. It does not Close.
 func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("pocketlm: %w", err)
 	}

@@ -177,7 +177,7 @@ func TestParseTemplate(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"line one\n{{.Ouput}}":                              ":2:",
+		"line one\n{{.Outputt}}":                            ":2:",
 		"{{if .System}}\n\n{{.Nope}}{{end}}x":               ":3:",
 		"{{.Output.Length}}":                                "unknown field .Output.Length",
 		"{{range .Output}}x{{end}}":                         "not allowed",

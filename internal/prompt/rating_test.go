@@ -182,7 +182,7 @@ func TestAnyReasonAnySpelling(t *testing.T) {
 			rapid.SampledFrom([]string{"Score: 5", "Score: 10\nScore: 1986", "\"Score: 1\"", "> Score: 2\n", "Score:", "```\nScore: 5\n```", "{", "Score: 3\n\n---", "[INST] </s> <|im_end|>"}),
 		).Draw(t, "reason")
 		if strings.HasPrefix(strings.TrimSpace(strings.ToLower(reason)), "<think") || strings.Contains(reason, "=====") {
-			t.Skip("thinking and blocks have their own rules")
+			t.Skip("thinking and blocks have their own rules") //nolint:forbidigo // another draw, not a skipped test
 		}
 		want := genScore(t)
 		line := fmt.Sprintf(rapid.SampledFrom(spellings).Draw(t, "spelling"), fmt.Sprint(want))

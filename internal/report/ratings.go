@@ -164,9 +164,9 @@ func (s *scan) row(id string) {
 	if len(*group) >= s.b.opt.PerScore {
 		return
 	}
-	max := s.b.opt.MaxText
+	most := s.b.opt.MaxText
 	sample := Sample{
-		ID: r.ID, Instruction: clip(r.Instruction, max), Output: clip(r.Output, max), Score: r.Score, Reason: clip(r.Reason, max),
+		ID: r.ID, Instruction: clip(r.Instruction, most), Output: clip(r.Output, most), Score: r.Score, Reason: clip(r.Reason, most),
 		Source: place(r.Source, r.Document, r.Offset), Generator: r.Generator, Judge: r.Judge, JudgePrompt: r.JudgePrompt, Prompt: r.Prompt,
 	}
 	if len(r.Scores) > 1 {

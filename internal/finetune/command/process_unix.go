@@ -36,7 +36,7 @@ func freeLock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
 
 // spawn starts sh with args in a session of its own, with lock as descriptor 3, and does not wait for it.
 func spawn(args, env []string, dir string, lock *os.File) (pid int, err error) {
-	cmd := exec.Command("/bin/sh", args...)
+	cmd := exec.Command("/bin/sh", args...) //nolint:noctx // it outlives every context of ours
 	cmd.Env, cmd.Dir = env, dir
 	cmd.ExtraFiles = []*os.File{lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

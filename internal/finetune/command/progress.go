@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -91,7 +92,7 @@ func readLines(r io.Reader, fn func(Line)) {
 		} else {
 			line = append(line, part...)
 		}
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if text := bytes.TrimSpace(line); len(text) > 1 && text[0] == '{' && !tooLong {

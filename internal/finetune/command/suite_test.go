@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
 	"github.com/selfalign/selfalign/internal/finetune"

@@ -40,8 +40,8 @@ type World struct {
 	NotExpressed bool
 }
 
-// Exercise runs the conformance suite. make returns a new world for each test.
-func Exercise(t *testing.T, make func(t *testing.T) World) {
+// Exercise runs the conformance suite. fresh returns a new world for each test.
+func Exercise(t *testing.T, fresh func(t *testing.T) World) {
 	t.Helper()
 	for _, c := range []struct {
 		name string
@@ -63,7 +63,7 @@ func Exercise(t *testing.T, make func(t *testing.T) World) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.run(t, make(t))
+			c.run(t, fresh(t))
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
@@ -247,10 +248,18 @@ func TestPollReadsWhateverIsSaid(t *testing.T) {
 		{"no state runs", map[string]any{"status": ""}, nil, finetune.Status{State: finetune.StateRunning, UnknownState: "(none)"}},
 		{"validating is queued", map[string]any{"status": "validating_files"}, nil, finetune.Status{State: finetune.StateQueued}},
 		{"success without a name is none yet", map[string]any{"status": "succeeded"}, nil, finetune.Status{State: finetune.StateRunning, UnknownState: "succeeded, model not named yet"}},
-		{"success", map[string]any{"status": "succeeded", "fine_tuned_model": "ft:m", "trained_tokens": 2_000_000, "model": "gpt-4o-mini-2024"}, nil,
-			finetune.Status{State: finetune.StateSucceeded, Model: "ft:m", TrainedTokens: 2_000_000, CostKnown: true, CostMicroUSD: 6_000_000}},
-		{"failure", map[string]any{"status": "failed", "error": map[string]any{"code": "exceeded_quota", "message": "Job failed: " + testKey}}, nil,
-			finetune.Status{State: finetune.StateFailed, Message: "Job failed: *** (exceeded_quota)"}},
+		{
+			"success",
+			map[string]any{"status": "succeeded", "fine_tuned_model": "ft:m", "trained_tokens": 2_000_000, "model": "gpt-4o-mini-2024"},
+			nil,
+			finetune.Status{State: finetune.StateSucceeded, Model: "ft:m", TrainedTokens: 2_000_000, CostKnown: true, CostMicroUSD: 6_000_000},
+		},
+		{
+			"failure",
+			map[string]any{"status": "failed", "error": map[string]any{"code": "exceeded_quota", "message": "Job failed: " + testKey}},
+			nil,
+			finetune.Status{State: finetune.StateFailed, Message: "Job failed: *** (exceeded_quota)"},
+		},
 		{"failure told by an event", map[string]any{"status": "failed"}, []map[string]any{
 			{"created_at": 9, "level": "info", "message": "Job over"}, {"created_at": 8, "level": "error", "message": "NaN loss"},
 		}, finetune.Status{State: finetune.StateFailed, Message: "NaN loss"}},

@@ -179,7 +179,7 @@ func Check(r io.Reader) (int64, error) {
 	var wrong []string
 	for len(wrong) < maxMistakes {
 		raw, err := readLine(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		line++
@@ -223,7 +223,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		switch {
 		case err == nil:
 			return line[:len(line)-1], nil
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 		case err == io.EOF && len(line) > 0:
 			return line, nil
 		default:

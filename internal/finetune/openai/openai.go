@@ -152,7 +152,7 @@ func (b *Backend) settle(ctx context.Context, job finetune.Job, file string, mad
 	first, err := b.find(ctx, job, file)
 	if err != nil || first == nil || first.ID == made.ID {
 		// The job is made; not being able to look for a twin must not hide its id.
-		return made.ID, nil
+		return made.ID, nil //nolint:nilerr // see above
 	}
 	if err := b.Cancel(ctx, made.ID); err != nil {
 		return "", fmt.Errorf("stop the twin %s of job %s: %w", made.ID, first.ID, err)

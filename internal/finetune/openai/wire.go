@@ -53,12 +53,12 @@ type wireFault struct {
 type texts map[string]string
 
 func (m *texts) UnmarshalJSON(b []byte) error {
-	var any map[string]any
-	if json.Unmarshal(b, &any) != nil {
-		return nil
+	var fields map[string]any
+	if json.Unmarshal(b, &fields) != nil {
+		return nil //nolint:nilerr // reads as empty
 	}
 	*m = texts{}
-	for k, v := range any {
+	for k, v := range fields {
 		if s, ok := v.(string); ok {
 			(*m)[k] = s
 		}

@@ -30,8 +30,10 @@ type backward struct {
 	typical float64            // mean words of an instruction
 }
 
-var verbAfter = wordSet("to you can should could must will don't let's i we they cannot may")
-var nounAfter = wordSet("the a an of this that these in on with for your its their our my")
+var (
+	verbAfter = wordSet("to you can should could must will don't let's i we they cannot may")
+	nounAfter = wordSet("the a an of this that these in on with for your its their our my")
+)
 
 func fitBackward(ex []Example, texts []string) *backward {
 	b := &backward{count: map[frame]float64{}, verbs: map[string]float64{}}

@@ -147,8 +147,10 @@ func isRule(line string) bool {
 	return line[1] == c && line[2] == c
 }
 
-var questionWords = []string{"instruction", "question", "prompt", "task", "query", "request", "user"}
-var answerWords = []string{"answer", "response", "output", "candidate", "completion", "reply", "text", "document", "assistant"}
+var (
+	questionWords = []string{"instruction", "question", "prompt", "task", "query", "request", "user"}
+	answerWords   = []string{"answer", "response", "output", "candidate", "completion", "reply", "text", "document", "assistant"}
+)
 
 // pairOf finds which blocks hold the question and the answer to it: by what their labels say, else the last two in order.
 func pairOf(blocks []block) (question, answer string, ok bool) {

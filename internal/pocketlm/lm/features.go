@@ -48,9 +48,11 @@ type style struct {
 	flags uint32   // structure, for crossing with the kind of instruction
 }
 
-var firstSingular = wordSet("i me my mine myself i'm i've i'd i'll")
-var firstPlural = wordSet("we us our ours ourselves we're we've we'll")
-var second = wordSet("you your yours yourself you're you've you'll you'd")
+var (
+	firstSingular = wordSet("i me my mine myself i'm i've i'd i'll")
+	firstPlural   = wordSet("we us our ours ourselves we're we've we'll")
+	second        = wordSet("you your yours yourself you're you've you'll you'd")
+)
 
 func styleOf(text string) *style {
 	s := &style{words: wordsOf(text)}

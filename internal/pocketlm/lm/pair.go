@@ -47,8 +47,8 @@ func (c *corpusStats) idf(st string) float64 {
 	return math.Log((float64(c.docs) + 2) / (float64(c.df[st]) + 0.7))
 }
 
-// stems are the distinct content stems of a text, in order, at most max.
-func stems(words []word, max int) []string {
+// stems are the distinct content stems of a text, in order, at most so many.
+func stems(words []word, most int) []string {
 	var out []string
 	seen := map[string]struct{}{}
 	for _, w := range words {
@@ -56,7 +56,7 @@ func stems(words []word, max int) []string {
 			continue
 		}
 		st := stem(w.lower)
-		if _, ok := seen[st]; !ok && len(out) < max {
+		if _, ok := seen[st]; !ok && len(out) < most {
 			seen[st] = struct{}{}
 			out = append(out, st)
 		}

@@ -91,8 +91,13 @@ func (m *Model) judgePair(inst, out string, u [2]float64) verdict {
 func (j *judge) scoreOf(z float64) float64 {
 	noise, true10 := quantile(j.neg, 0.9), quantile(j.pos, 0.1)
 	anchors := [...][2]float64{
-		{quantile(j.neg, 0.1), 1}, {quantile(j.neg, 0.6), 1.5}, {noise, 2.2}, {(noise + true10) / 2, 3},
-		{quantile(j.pos, 0.35), 4}, {quantile(j.pos, 0.65), 4.5}, {quantile(j.pos, 0.95), 5},
+		{quantile(j.neg, 0.1), 1},
+		{quantile(j.neg, 0.6), 1.5},
+		{noise, 2.2},
+		{(noise + true10) / 2, 3},
+		{quantile(j.pos, 0.35), 4},
+		{quantile(j.pos, 0.65), 4.5},
+		{quantile(j.pos, 0.95), 5},
 	}
 	last := anchors[0]
 	if z <= last[0] {

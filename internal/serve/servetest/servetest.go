@@ -10,26 +10,26 @@ import (
 	"github.com/selfalign/selfalign/internal/serve"
 )
 
-// Exercise runs the conformance suite. make returns a fresh value over the same outside world; provider is what
+// Exercise runs the conformance suite. fresh returns a fresh value over the same outside world; provider is what
 // its references name; model returns the n-th of several models that can be deployed there.
-func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Server, model func(n int) serve.Trained) {
+func Exercise(t *testing.T, provider string, fresh func(t *testing.T) serve.Server, model func(n int) serve.Trained) {
 	t.Helper()
 	t.Run("deploying twice is one model", func(t *testing.T) {
 		t.Parallel()
-		first, err := make(t).Deploy(t.Context(), model(1))
+		first, err := fresh(t).Deploy(t.Context(), model(1))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if first.Provider != provider || first.Name == "" || first.Revision != model(1).Revision() {
 			t.Errorf("%+v", first)
 		}
-		if again, err := make(t).Deploy(t.Context(), model(1)); err != nil || again != first {
+		if again, err := fresh(t).Deploy(t.Context(), model(1)); err != nil || again != first {
 			t.Errorf("%+v, %v; first %+v", again, err, first)
 		}
 	})
 	t.Run("other models are told apart", func(t *testing.T) {
 		t.Parallel()
-		s, seen := make(t), map[dataset.ModelRef]bool{}
+		s, seen := fresh(t), map[dataset.ModelRef]bool{}
 		for n := range 3 {
 			ref, err := s.Deploy(t.Context(), model(n))
 			if err != nil || seen[ref] {
@@ -42,7 +42,7 @@ func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Serve
 		t.Parallel()
 		retrained := model(1)
 		retrained.TrainingDigest = "0123456789abcdef0123456789abcdef"
-		s := make(t)
+		s := fresh(t)
 		was, err := s.Deploy(t.Context(), model(1))
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Serve
 	})
 	t.Run("teardown is idempotent", func(t *testing.T) {
 		t.Parallel()
-		s := make(t)
+		s := fresh(t)
 		ref, err := s.Deploy(t.Context(), model(2))
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Serve
 				t.Error(err)
 			}
 		}
-		if err := make(t).Teardown(t.Context(), dataset.ModelRef{Provider: provider, Name: "never-deployed", Revision: "x"}); err != nil {
+		if err := fresh(t).Teardown(t.Context(), dataset.ModelRef{Provider: provider, Name: "never-deployed", Revision: "x"}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -78,7 +78,7 @@ func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Serve
 		} {
 			m := model(1)
 			spoil(&m)
-			if ref, err := make(t).Deploy(t.Context(), m); err == nil {
+			if ref, err := fresh(t).Deploy(t.Context(), m); err == nil {
 				t.Errorf("%s: %+v", name, ref)
 			}
 		}
@@ -87,7 +87,7 @@ func Exercise(t *testing.T, provider string, make func(t *testing.T) serve.Serve
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := make(t).Deploy(ctx, model(1)); !errors.Is(err, context.Canceled) {
+		if _, err := fresh(t).Deploy(ctx, model(1)); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
