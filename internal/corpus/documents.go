@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -91,7 +92,8 @@ func (s SegmentRules) withDefaults() SegmentRules {
 	return s
 }
 
-// Documents yields the segments and rejects of one file or object, in the order in which they stand in it. The name is
+// Documents yields the segments and rejects of one file or object, document by document; within one, what falls with
+// its header comes first, then all else in the order of the text. The name is
 // what rows carry as their source; its ending decides the format where the options leave it open. Gzip is recognised
 // by its first bytes. The error is that of r or of ctx, and nothing follows it.
 func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptions) iter.Seq2[Item, error] {
@@ -227,12 +229,21 @@ func decodeFields(line []byte) (map[string]json.RawMessage, badRecord) {
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(line, &fields); err != nil {
-		return nil, badRecord{reason: ReasonBadRecord, detail: clip(err.Error(), 200), text: printable(line)}
+		return nil, badRecord{reason: ReasonBadRecord, detail: jsonDetail(err), text: printable(line)}
 	}
 	if fields == nil {
 		return nil, badRecord{reason: ReasonBadRecord, detail: "not a JSON object", text: printable(line)}
 	}
 	return fields, badRecord{}
+}
+
+// jsonDetail says what is wrong with JSON, without the names of our types.
+func jsonDetail(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Sprintf("field %q is a JSON %s", clip(wrong.Field, 100), wrong.Value)
+	}
+	return clip(err.Error(), 200)
 }
 
 // stringField returns the text of a field, named as a.b when it stands inside another.

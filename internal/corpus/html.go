@@ -186,7 +186,7 @@ func plainMain(doc *html.Node) (title string, body *html.Node) {
 }
 
 // simplify removes furniture, takes links for their text, and opens lists and tables that hold headings: those are
-// layout, and a heading inside must be able to end the section before it.
+// layout, and a heading inside must be able to end the section before it. A heading too long to be one is text.
 func simplify(root *html.Node) {
 	var gone []*html.Node
 	for n := range root.Descendants() {
@@ -202,6 +202,10 @@ func simplify(root *html.Node) {
 			n.Attr = nil
 		}
 		if headingLevel(n) > 0 {
+			if utf8.RuneCountInString(nodeText(n)) > maxHeaderChars {
+				rename(n, "div") // an end tag is missing: this is text
+				continue
+			}
 			openAncestors(n, root)
 		}
 	}
@@ -212,8 +216,7 @@ func simplify(root *html.Node) {
 	}
 }
 
-// openAncestors makes plain boxes of everything around a heading. It stops at the first plain box that it made
-// before, so that a page of headings costs one pass.
+// openAncestors makes plain boxes of everything around a heading. The parser's limit on depth bounds its work.
 func openAncestors(n, root *html.Node) {
 	for p := n.Parent; p != nil && p != root; p = p.Parent {
 		switch p.DataAtom {
@@ -242,13 +245,19 @@ func headingText(n *html.Node) string {
 	return strings.TrimRight(clip(nodeText(n), maxHeaderChars), " ¶#§🔗")
 }
 
+// breaks are elements that begin a new line, so that the words around them are apart.
+var breaks = map[atom.Atom]bool{
+	atom.Br: true, atom.P: true, atom.Div: true, atom.Li: true, atom.Ul: true, atom.Ol: true, atom.Table: true,
+	atom.Tr: true, atom.Td: true, atom.Th: true, atom.Section: true, atom.Blockquote: true, atom.Pre: true,
+}
+
 // nodeText returns the words under a node on one line.
 func nodeText(n *html.Node) string {
 	var b strings.Builder
 	for d := range n.Descendants() {
 		if d.Type == html.TextNode {
 			b.WriteString(d.Data)
-		} else if d.DataAtom == atom.Br {
+		} else if breaks[d.DataAtom] {
 			b.WriteByte(' ')
 		}
 	}

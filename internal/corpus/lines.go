@@ -24,7 +24,7 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, 64<<10), max: limit}
 }
 
-// next goes to the next line that is not blank.
+// next goes to the next line that is not blank. A line cut off by an error of the source is not returned.
 func (l *lineReader) next() bool {
 	for !l.done {
 		l.number++
@@ -45,6 +45,9 @@ func (l *lineReader) next() bool {
 				continue
 			}
 			l.done = err != nil
+			if l.done && !errors.Is(err, io.EOF) {
+				return false // half a line says nothing; the source says why
+			}
 			break
 		}
 		l.line = bytes.TrimSpace(l.line)

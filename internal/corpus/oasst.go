@@ -48,7 +48,7 @@ type pendingRoots struct {
 func (sd *seeder) tree(at origin, line []byte) bool {
 	var conv conversation
 	if err := json.Unmarshal(line, &conv); err != nil {
-		return sd.yield(at.reject(ReasonBadRecord, clip(err.Error(), 200), printable(line)))
+		return sd.yield(at.reject(ReasonBadRecord, jsonDetail(err), printable(line)))
 	}
 	if conv.Prompt == nil {
 		return sd.yield(at.reject(ReasonBadRecord, "no prompt", printable(line)))
@@ -91,7 +91,7 @@ func (sd *seeder) unfit(m message) (reason, detail string) {
 func (sd *seeder) message(at origin, line []byte) bool {
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
-		return sd.yield(at.reject(ReasonBadRecord, clip(err.Error(), 200), printable(line)))
+		return sd.yield(at.reject(ReasonBadRecord, jsonDetail(err), printable(line)))
 	}
 	if m.ParentID == nil || *m.ParentID == "" {
 		if m.Role != "prompter" {

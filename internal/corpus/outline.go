@@ -50,11 +50,14 @@ func newBuilder(title string) *builder {
 // line adds a line with its ending to the part that is open.
 func (b *builder) line(s string) {
 	n := int64(utf8.RuneCountInString(s))
-	if b.body.Len() == 0 {
-		if strings.TrimSpace(s) == "" {
-			b.chars += n
-			return
+	if strings.TrimSpace(s) == "" {
+		if b.body.Len() > 0 {
+			b.body.WriteByte('\n')
 		}
+		b.chars += n
+		return
+	}
+	if b.body.Len() == 0 {
 		b.p.parts[len(b.p.parts)-1].offset = b.chars
 	}
 	b.body.WriteString(s)

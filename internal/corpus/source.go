@@ -91,9 +91,9 @@ func (s *source) inflate(p []byte) (int, error) {
 	return n, err
 }
 
-// Read returns decompressed bytes.
+// Read returns decompressed bytes; those before a damage come first.
 func (s *source) Read(p []byte) (int, error) {
-	if s.damaged != nil {
+	if s.damaged != nil && s.gz == nil {
 		return 0, s.damaged
 	}
 	return s.buf.Read(p)
@@ -101,7 +101,7 @@ func (s *source) Read(p []byte) (int, error) {
 
 // peek returns the first bytes without consuming them.
 func (s *source) peek() []byte {
-	if s.damaged != nil {
+	if s.damaged != nil && s.gz == nil {
 		return nil
 	}
 	head, _ := s.buf.Peek(1024)
