@@ -101,7 +101,7 @@ func TestWrongLanguage(t *testing.T) {
 		{"german wanted", "Das Schiff lief im Morgengrauen aus, und niemand an der Küste wusste, dass es länger als drei Jahre unterwegs sein würde, und warum.", "de", ""},
 		{"english where german is wanted", "The ship left the harbour at dawn, and nobody on the shore knew that it would be gone for more than three years of wind and rain.", "de", "en"},
 		{"all languages", "Корабль вышел из гавани на рассвете, и никто на берегу не знал, что он вернётся только через три года.", "any", ""},
-		{"russian", "Корабль вышел из гавани на рассвете, и никто на берегу не знал, что он вернётся только через три года.", "en", "ru"},
+		{"greek", "Το πλοίο έφυγε από το λιμάνι την αυγή, και κανείς στην ακτή δεν ήξερε ότι θα γύριζε μόνο μετά από τρία χρόνια.", "en", "el"},
 		{"japanese", "船は夜明けに港を出たが、それが三年以上も戻らないことを岸にいる誰も知らなかった。風と雨の年月であった。", "en", "ja"},
 		{"code", "```\nif (x == 1) { return foo(bar); } else { while (true) { x++; } } for (;;) { y--; } return baz(qux, quux);\n```", "en", ""},
 		{"scrap", "Größe", "en", ""},
