@@ -190,15 +190,25 @@ func (s *Stack) Stop() {
 	_ = s.lock.Release()
 }
 
+// firstTries is how often a service is started the first time: Temporal chooses ports for its inner parts, and another
+// program may take one at the same moment.
+const firstTries = 3
+
 func (s *Stack) keep(ctx context.Context, name string, spec child.Spec) (*child.Keeper, error) {
-	k, err := child.Keep(ctx, spec, func(e child.Event) { s.options.Notify(e.String()) })
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		k, err := child.Keep(ctx, spec, func(e child.Event) { s.options.Notify(e.String()) })
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.keeper[name] = k
+			return k, nil
+		}
+		var exit *child.ExitError
+		if try == firstTries || !errors.As(err, &exit) || exit.Code == child.Refused {
+			return nil, err
+		}
+		s.options.Notify(fmt.Sprintf("%v; trying again", err))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keeper[name] = k
-	return k, nil
 }
 
 // program returns the path of a program and builds it if need be.

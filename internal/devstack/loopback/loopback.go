@@ -4,6 +4,7 @@ package loopback
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
@@ -15,14 +16,29 @@ const Host = "127.0.0.1"
 // ErrTaken is the error of a port on which something else listens.
 var ErrTaken = errors.New("port is taken")
 
+// Ports that Free chooses from: those below the ones from which operating systems take the near end of connections, which
+// would otherwise be taken between the choice and the use.
+const (
+	lowest  = 20_000
+	highest = 32_000
+)
+
 // Free returns a port on which nothing listens now. Somebody else may take it before the caller does.
 func Free() (int, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(Host, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var last error
+	for range 100 {
+		port := lowest + rand.IntN(highest-lowest)
+		listener, err := net.Listen("tcp", Address(port))
+		if err != nil {
+			last = err
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		return port, nil
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", last)
 }
 
 // Resolve returns the port to use for a part: the given one if nothing listens on it, a free one if it is 0. The error of a

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/log"
+	"go.temporal.io/server/common/log/tag"
 	"go.temporal.io/server/common/membership/static"
 	"go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
@@ -145,7 +146,7 @@ func (s *Server) startTemporal(o Options, database string) error {
 		temporal.WithConfig(cfg),
 		temporal.ForServices(temporal.DefaultServices),
 		temporal.WithStaticHosts(hosts),
-		temporal.WithLogger(log.NewZapLogger(log.BuildZapLogger(log.Config{Level: level, OutputFile: logFile}))),
+		temporal.WithLogger(teller{log.NewZapLogger(log.BuildZapLogger(log.Config{Level: level, OutputFile: logFile}))}),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
 		temporal.WithDynamicConfigClient(dynamic),
@@ -252,6 +253,18 @@ func awaitService(ctx context.Context, address string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// teller logs, and tells on standard error as well why the process ends when the server ends it.
+type teller struct{ log.Logger }
+
+// Fatal ends the process.
+func (t teller) Fatal(msg string, tags ...tag.Tag) {
+	for _, tag := range tags {
+		msg += fmt.Sprintf("; %s: %v", tag.Key(), tag.Value())
+	}
+	fmt.Fprintf(os.Stderr, "temporald: %s\n", msg)
+	t.Logger.Fatal(msg)
 }
 
 type quiet struct{}
