@@ -206,6 +206,9 @@ func (r Run) check() problems {
 	if h := r.Model.Hyper; h.LearningRateEnd > 0 && h.LearningRate > 0 && h.LearningRateEnd > h.LearningRate {
 		ps.add("model.hyperparameters.learning_rate_end", "must not be above learning_rate", plain(h.LearningRateEnd), "")
 	}
+	if r.Rate.Rubric == RubricAdditive && r.Prompts.Rate != "" {
+		ps.add("rate.rubric", "cannot stand beside prompts.rate, a rubric of your own", quote(r.Rate.Rubric), "remove one of both")
+	}
 	return ps
 }
 

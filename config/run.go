@@ -136,13 +136,43 @@ type Augment struct {
 	Sampling `yaml:",inline"`
 }
 
+// Methods of rating.
+const (
+	// MethodText reads the score from the judge's last line.
+	MethodText = "text"
+	// MethodLogProbs takes the expected score from the probabilities of the judge's score token.
+	MethodLogProbs = "logprobs"
+	// MethodJSON has the judge answer with a JSON object.
+	MethodJSON = "json"
+)
+
+// Rubrics of the embedded rating templates.
+const (
+	// RubricPoints has the judge choose one of five levels, as in the paper.
+	RubricPoints = "points"
+	// RubricAdditive has the judge count one point for each criterion that is met.
+	RubricAdditive = "additive"
+)
+
 // Rate is the rating of the self-curation step.
 type Rate struct {
+	// How a score is taken from an answer: text (its last line), logprobs (the expected value over the probabilities of the score token; finer, for endpoints that tell them) or json (an object of reason and score; for endpoints that can be held to a JSON schema).
+	Method string `yaml:"method" json:"method" jsonschema:"enum=text,enum=logprobs,enum=json"`
+	// What the embedded template asks for: points (the five levels of the paper) or additive (one point for each criterion met, which suits weaker judges). A template of your own decides for itself.
+	Rubric string `yaml:"rubric" json:"rubric" jsonschema:"enum=points,enum=additive"`
+	// How the judge is tried out in each iteration.
+	Calibration Calibration `yaml:"calibration" json:"calibration"`
 	// A fixed model that rates. Absent: the model of the iteration before rates, as in the paper.
 	Judge *Judge `yaml:"judge" json:"judge"`
 	// Ratings of each row that are averaged.
 	Samples  int `yaml:"samples" json:"samples" jsonschema:"minimum=1,maximum=100"`
 	Sampling `yaml:",inline"`
+}
+
+// Calibration tries the judge out in each iteration, on pairs that are known to be good or bad.
+type Calibration struct {
+	// Seed pairs that are rated beside as many pairs of a seed's instruction with another seed's output. 0: the judge is not tried out.
+	Pairs int `yaml:"pairs" json:"pairs" jsonschema:"minimum=0,maximum=1000"`
 }
 
 // Judge is a fixed model that rates in place of the model itself. The result is then distilled, and reports say so.
@@ -187,7 +217,7 @@ func DefaultRun() Run {
 		},
 		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
 		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},
-		Rate:       Rate{Samples: 1, Sampling: sampling},
+		Rate:       Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},
 		Curate:     Curate{Threshold: 4.5},
 		Iterations: 2,
 	}
