@@ -23,6 +23,7 @@ type Client struct {
 	maxAttempts int
 	extra       []byte // further body fields, rendered
 	prices      prices
+	batchShare  float64 // of the price that a question costs in a batch
 	api         *openai.Client
 	doer        *doer
 	admission   *controller
@@ -87,7 +88,7 @@ func New(p Provider, opts ...Option) (*Client, error) {
 	}
 	c := &Client{
 		name: p.Name, completions: p.API == APICompletions, timeout: p.Timeout, maxWait: o.MaxWait, maxAttempts: max(1, o.MaxAttempts),
-		extra: extra, prices: maps.Clone(p.Prices), admission: newController(p.Limits), transport: o.Transport, newNames: map[string]bool{},
+		extra: extra, prices: maps.Clone(p.Prices), batchShare: 1 - p.BatchDiscount, admission: newController(p.Limits), transport: o.Transport, newNames: map[string]bool{},
 	}
 	c.doer = &doer{
 		http:    &http.Client{Transport: o.Transport, CheckRedirect: sameHost},
@@ -118,6 +119,8 @@ func (p *Provider) check() (*url.URL, error) {
 		return nil, errors.New("limits: in_flight and workers must not be negative")
 	case p.Limits.RequestsPerMinute < 0 || p.Limits.TokensPerMinute < 0 || bad(p.Limits.RequestsPerMinute) || bad(p.Limits.TokensPerMinute):
 		return nil, errors.New("limits: rates must not be negative")
+	case !(p.BatchDiscount >= 0 && p.BatchDiscount <= 1):
+		return nil, fmt.Errorf("batch discount: must be from 0 to 1 (got %v)", p.BatchDiscount)
 	case p.Timeout < 0:
 		return nil, fmt.Errorf("timeout: must not be negative (got %s)", p.Timeout)
 	case strings.ContainsAny(p.Key.Reveal(), "\r\n"):

@@ -51,6 +51,9 @@ type Provider struct {
 	Limits  Limits
 	Prices  map[string]Price // by model name; a name ending in * covers all names that begin with it, the longest wins
 	Timeout time.Duration    // of one attempt; 0: 10 minutes
+
+	Batch         bool    // the endpoint has the Batch API
+	BatchDiscount float64 // share of the price that its Batch API takes off, from 0 to 1
 }
 
 // Limits are what an endpoint allows this process.

@@ -52,6 +52,18 @@ func (p *Pool) Client(name string) (*Client, error) {
 	return c, nil
 }
 
+// Provider returns a provider as it was given to NewPool.
+func (p *Pool) Provider(name string) (Provider, error) {
+	provider, ok := p.providers[name]
+	if !ok {
+		return Provider{}, fmt.Errorf("unknown provider %q (known: %s)", name, strings.Join(p.Names(), ", "))
+	}
+	if provider.Name == "" {
+		provider.Name = name
+	}
+	return provider, nil
+}
+
 // Names returns the names of the providers in order.
 func (p *Pool) Names() []string { return slices.Sorted(maps.Keys(p.providers)) }
 

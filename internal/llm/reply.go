@@ -15,6 +15,11 @@ const neutral = "-"
 
 func (c *Client) askChat(ctx context.Context, x *exchange, out *Response) *Error {
 	reply, err := c.api.CreateChatCompletion(ctx, openai.ChatCompletionRequest{Model: neutral})
+	return chatAnswer(x, &reply, err, out)
+}
+
+// chatAnswer reads a reply of the chat API.
+func chatAnswer(x *exchange, reply *openai.ChatCompletionResponse, err error, out *Response) *Error {
 	if e := replyError(x, err, len(reply.Choices)); e != nil {
 		return e
 	}
@@ -45,6 +50,11 @@ func (c *Client) askChat(ctx context.Context, x *exchange, out *Response) *Error
 
 func (c *Client) askCompletions(ctx context.Context, x *exchange, out *Response) *Error {
 	reply, err := c.api.CreateCompletion(ctx, openai.CompletionRequest{Model: neutral, Prompt: ""})
+	return completionsAnswer(x, &reply, err, out)
+}
+
+// completionsAnswer reads a reply of the completions API.
+func completionsAnswer(x *exchange, reply *openai.CompletionResponse, err error, out *Response) *Error {
 	if e := replyError(x, err, len(reply.Choices)); e != nil {
 		return e
 	}
