@@ -50,10 +50,12 @@ func InferenceSystem() string { return TagSeed + " " + TagAugmented }
 
 // Names of the embedded templates.
 const (
-	Backtranslate = "backtranslate" // Output → the instruction that it answers
-	Rate          = "rate"          // Instruction, Output → reasoning and a score from 1 to 5
-	RateAdditive  = "rate-additive" // the same, one point per criterion met
-	Respond       = "respond"       // System, Instruction → an answer
+	Backtranslate = "backtranslate"      // Output → the instruction that it answers
+	Rate          = "rate"               // Instruction, Output → reasoning and a score from 1 to 5
+	RateAdditive  = "rate-additive"      // the same, one point per criterion met
+	RateJSON      = "rate-json"          // as Rate, answered with an object of reason and score
+	RateAddJSON   = "rate-additive-json" // as RateAdditive, answered likewise
+	Respond       = "respond"            // System, Instruction → an answer
 )
 
 // Bounds of templates.
@@ -92,7 +94,9 @@ func Embedded(name string) (Template, error) {
 }
 
 // Names returns the names of the embedded templates in order.
-func Names() []string { return []string{Backtranslate, Rate, RateAdditive, Respond} }
+func Names() []string {
+	return []string{Backtranslate, Rate, RateAdditive, RateJSON, RateAddJSON, Respond}
+}
 
 // Parse reads a template. Unknown fields, functions and actions are errors that name the line.
 func Parse(name, text string) (Template, error) {
