@@ -86,6 +86,7 @@ func summarize(from, to int, receipts []Receipt) (RangeSummary, error) {
 		s.Reused += r.Reused
 		s.Usage = s.Usage.Add(r.Usage)
 		s.InDoubt = s.InDoubt.Add(r.InDoubt)
+		s.Answers = s.Answers.Add(r.Answers)
 		s.Reasons = addCounts(s.Reasons, r.Reasons)
 		s.Histogram = addCounts(s.Histogram, r.Histogram)
 		s.Lengths = addMoments(s.Lengths, r.Lengths)
@@ -164,7 +165,7 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 	m.Format = manifestFormat
 	expected := m.Input
 	m.Input, m.Rows, m.Rejected, m.Bytes = 0, 0, 0, 0
-	m.Reasons, m.Histogram, m.Lengths = nil, nil, nil
+	m.Reasons, m.Histogram, m.Lengths, m.Answers = nil, nil, nil, Answers{}
 	m.Ranges = slices.Clone(ranges)
 	slices.SortFunc(m.Ranges, func(a, b RangeSummary) int { return a.From - b.From })
 	if len(m.Columns) == 0 {
@@ -189,6 +190,7 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 		m.Rows += r.Rows
 		m.Rejected += r.Rejected
 		m.Bytes += r.Bytes
+		m.Answers = m.Answers.Add(r.Answers)
 		m.Reasons = addCounts(m.Reasons, r.Reasons)
 		m.Histogram = addCounts(m.Histogram, r.Histogram)
 		m.Lengths = addMoments(m.Lengths, r.Lengths)

@@ -82,6 +82,28 @@ type Receipt struct {
 	Reused    int64              `json:"reused"`              // rows answered from the ledger without paying
 
 	RejectedDigest string `json:"rejected_digest,omitempty"` // of the rows turned away, in order; names their object
+
+	Answers Answers `json:"answers,omitzero"` // of models, that the rows were made of or turned away for
+}
+
+// Answers counts what became of a model's answers, all attempts together. Refusals of the endpoint are none.
+type Answers struct {
+	Read       int64 `json:"read"`                 // answers that a value was read out of
+	Unreadable int64 `json:"unreadable,omitempty"` // answers that were asked for again, or made a row be turned away
+	TextScore  int64 `json:"text_score,omitempty"` // of Read, scores taken from the text since the score's token was not found
+}
+
+// Add returns the sum of both.
+func (a Answers) Add(b Answers) Answers {
+	return Answers{Read: a.Read + b.Read, Unreadable: a.Unreadable + b.Unreadable, TextScore: a.TextScore + b.TextScore}
+}
+
+// ParseRate returns the share of answers that were read; 1 of none.
+func (a Answers) ParseRate() float64 {
+	if a.Read+a.Unreadable == 0 {
+		return 1
+	}
+	return float64(a.Read) / float64(a.Read+a.Unreadable)
 }
 
 // RangeSummary adds up the receipts of consecutive partitions [From, To). The receipts themselves lie in S3.
@@ -100,6 +122,7 @@ type RangeSummary struct {
 	InDoubt   Usage              `json:"in_doubt"`
 	Reused    int64              `json:"reused"`
 	Key       string             `json:"key"` // the range manifest with every receipt
+	Answers   Answers            `json:"answers,omitzero"`
 }
 
 // Manifest describes a dataset. It is written last: a dataset without one does not exist.
@@ -123,6 +146,7 @@ type Manifest struct {
 	Spec        string             `json:"spec,omitempty"`    // digest of the run spec
 	Ranges      []RangeSummary     `json:"ranges"`            // where every partition's receipt is found
 	Lengths     map[string]Moments `json:"lengths,omitempty"` // characters, by text column
+	Answers     Answers            `json:"answers,omitzero"`
 }
 
 // Moments are the sums from which a mean and a standard deviation follow. They add up exactly, in any order.

@@ -47,7 +47,7 @@ type Rating struct {
 	Instruction string    `parquet:"instruction"`
 	Output      string    `parquet:"output"`
 	Score       float64   `parquet:"score"`  // mean of Scores, from 1 to 5
-	Reason      string    `parquet:"reason"` // the judge's reasoning, of the first sample
+	Reason      string    `parquet:"reason"` // the judge's reasoning, of the sample nearest the mean
 	Scores      []float64 `parquet:"scores,list"`
 	Iteration   int32     `parquet:"iteration"`
 	Judge       string    `parquet:"judge"` // revision of the judging model
