@@ -185,10 +185,10 @@ func plainMain(doc *html.Node) (title string, body *html.Node) {
 	return title, doc
 }
 
-// simplify removes furniture, takes links for their text, and opens lists and tables that hold headings: those are
-// layout, and a heading inside must be able to end the section before it. A heading too long to be one is text.
+// simplify removes furniture, takes links for their text, and opens whatever holds a heading: a list or table that
+// does is layout, and a heading must be able to end the section before it. A heading too long to be one is text.
 func simplify(root *html.Node) {
-	var gone []*html.Node
+	var gone, headings []*html.Node
 	for n := range root.Descendants() {
 		if n.Type == html.CommentNode || n.Type == html.ElementNode && furniture[n.DataAtom] {
 			gone = append(gone, n)
@@ -206,13 +206,65 @@ func simplify(root *html.Node) {
 				rename(n, "div") // an end tag is missing: this is text
 				continue
 			}
-			openAncestors(n, root)
+			headings = append(headings, n)
 		}
 	}
 	for _, n := range gone {
 		if n.Parent != nil {
 			n.Parent.RemoveChild(n)
 		}
+	}
+	flatten(root, 0)
+	for _, n := range headings {
+		openAncestors(n, root)
+	}
+}
+
+// maxNesting is how deep lists, quotes and tables may stand inside each other. The converter writes each level again
+// for every one around it.
+const maxNesting = 8
+
+// flatten makes plain boxes of what is nested deeper, and of layout tables: those that hold a heading or a table. The
+// parser's limit on depth bounds the recursion.
+func flatten(n *html.Node, depth int) {
+	layout := map[*html.Node]bool{}
+	markLayout(n, layout)
+	openBoxes(n, depth, false, layout)
+}
+
+// markLayout notes the tables that hold a heading or a table, and reports whether n does or is one.
+func markLayout(n *html.Node, layout map[*html.Node]bool) bool {
+	holds := false
+	for c := range n.ChildNodes() {
+		holds = markLayout(c, layout) || holds
+	}
+	if n.DataAtom == atom.Table {
+		layout[n] = holds
+		return true
+	}
+	return holds || headingLevel(n) > 0
+}
+
+// openBoxes renames; inLayout says that the nearest table around n is layout.
+func openBoxes(n *html.Node, depth int, inLayout bool, layout map[*html.Node]bool) {
+	switch n.DataAtom {
+	case atom.Table:
+		depth++
+		inLayout = layout[n] || depth > maxNesting
+		if inLayout {
+			rename(n, "div")
+		}
+	case atom.Tr, atom.Td, atom.Th, atom.Tbody, atom.Thead, atom.Tfoot, atom.Caption:
+		if inLayout {
+			rename(n, "div")
+		}
+	case atom.Ul, atom.Ol, atom.Dl, atom.Blockquote:
+		if depth++; depth > maxNesting {
+			rename(n, "div")
+		}
+	}
+	for c := range n.ChildNodes() {
+		openBoxes(c, depth, inLayout, layout)
 	}
 }
 
