@@ -14,5 +14,5 @@ func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 func textHandler(w io.Writer, level slog.Level) slog.Handler {
 	f, ok := w.(*os.File)
-	return tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !ok || !isTerminal(f)})
+	return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !ok || !isTerminal(f)})
 }

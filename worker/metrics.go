@@ -81,7 +81,7 @@ func (h *prometheusHandler) labels() (names, values []string) {
 }
 
 // vector returns the metric with these labels; the label set is part of its identity.
-func vector[V prometheus.Collector](h *prometheusHandler, name string, make func(labels []string) V) (V, []string, bool) {
+func vector[V prometheus.Collector](h *prometheusHandler, name string, fresh func(labels []string) V) (V, []string, bool) {
 	names, values := h.labels()
 	key := name + "\x00" + strings.Join(names, "\x00")
 	h.metrics.mu.Lock()
@@ -90,7 +90,7 @@ func vector[V prometheus.Collector](h *prometheusHandler, name string, make func
 		v, ok := c.(V)
 		return v, values, ok
 	}
-	v := make(names)
+	v := fresh(names)
 	if err := h.metrics.registry.Register(v); err != nil {
 		var none V
 		return none, nil, false // the name is taken with other labels

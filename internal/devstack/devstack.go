@@ -239,9 +239,11 @@ func (s *Stack) startLocal(ctx context.Context) error {
 	}
 	k, err := s.keep(ctx, ServiceLocal, child.Spec{
 		Name: "S3 and model server",
-		Command: []string{binary, "-dir", s.options.Dir, "-bucket", Bucket,
+		Command: []string{
+			binary, "-dir", s.options.Dir, "-bucket", Bucket,
 			"-s3-port", strconv.Itoa(s3Port), "-model-port", strconv.Itoa(modelPort),
-			"-access-key-env", AccessKeyEnv, "-secret-key-env", SecretKeyEnv},
+			"-access-key-env", AccessKeyEnv, "-secret-key-env", SecretKeyEnv,
+		},
 		Env: s.Env(), Log: filepath.Join(s.options.Dir, "logs", "localstack.log"), Ready: 60 * time.Second,
 	})
 	if err != nil {

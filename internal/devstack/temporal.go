@@ -135,7 +135,8 @@ func (s *Stack) startCLI(ctx context.Context, command string, port, uiPort int) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
-	args := []string{guard, "-guard", "-dir", dir, "--", command, "server", "start-dev",
+	args := []string{
+		guard, "-guard", "-dir", dir, "--", command, "server", "start-dev",
 		"--db-filename", filepath.Join(dir, "temporal-cli.db"), "--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=1",
 		"--ip", loopback.Host, "--port", strconv.Itoa(port), "--namespace", namespace, "--log-level", "error",
 		"--dynamic-config-value", "history.transferProcessorMaxPollRPS=2000",

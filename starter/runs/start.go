@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -83,7 +84,7 @@ func readPrompt(path string) (string, error) {
 		return "", fmt.Errorf("prompt: %w", err)
 	case len(body) > maxPrompt:
 		return "", fmt.Errorf("prompt %s is longer than %d bytes", path, maxPrompt)
-	case !utf8.Valid(body) || strings.ContainsRune(string(body), 0):
+	case !utf8.Valid(body) || bytes.ContainsRune(body, 0):
 		return "", fmt.Errorf("prompt %s is not UTF-8 text", path)
 	case strings.TrimSpace(string(body)) == "":
 		return "", fmt.Errorf("prompt %s is empty", path)

@@ -86,7 +86,7 @@ func (b *folders) HeadBucket(ctx context.Context, in *s3.HeadBucketInput) (*s3.H
 	return out, b.named(in.Bucket, err)
 }
 
-func (b *folders) GetBucketAcl(ctx context.Context, in *s3.GetBucketAclInput) ([]byte, error) {
+func (b *folders) GetBucketAcl(ctx context.Context, in *s3.GetBucketAclInput) ([]byte, error) { //nolint:revive // the interface names it
 	c := *in
 	c.Bucket = b.at(in.Bucket)
 	out, err := b.posix.GetBucketAcl(ctx, &c)
