@@ -23,7 +23,8 @@ type account struct {
 	claimed bool
 	closing bool
 	demand  Demand
-	prior   Spending // of the same run in earlier epochs
+	prior   Spending                // of the same run in earlier epochs
+	open    map[int64]dataset.Usage // what is not settled of batches of the same run, by sequence number
 
 	limit    dataset.Usage // admitted may not pass it: every durable reservation allows at least this
 	admitted dataset.Usage // worst case
@@ -47,7 +48,7 @@ func (b *Book) begin(d Demand) {
 	d.Window = max(1, d.Window)
 	d.Each.Calls = 1
 	b.demand = d
-	b.prior = b.view.spending(b.opts.Run)
+	b.recount()
 	b.ratedAt = time.Now()
 }
 
@@ -60,7 +61,7 @@ func (b *Book) Expect(more int64) {
 
 // used is what counts against the cap: what the run paid, what is in doubt, and calls in flight at their worst.
 func (b *Book) used() dataset.Usage {
-	u := b.prior.Spent.Add(b.prior.InDoubt).Add(b.spent).Add(b.doubtful)
+	u := b.prior.Spent.Add(b.prior.InDoubt).Add(b.spent).Add(b.doubtful).Add(b.handedOver())
 	return u.Add(b.admitted.Minus(b.settled))
 }
 
@@ -75,7 +76,7 @@ func (b *Book) callsIn(d time.Duration) int64 { return int64(math.Ceil(b.rate * 
 // reserve returns the reservation to be written with the next flush: what was admitted, and what may be until the flush
 // after it. Reservations never allow more than the cap. The caller holds the lock or is alone.
 func (b *Book) reserve() dataset.Usage {
-	if b.fenced != nil || b.closing {
+	if b.fenced != nil || b.closing || (b.demand.Expect <= 0 && b.need.Calls == 0) {
 		return b.admitted
 	}
 	calls := b.callsIn(b.flushDelay() + 3*b.slowness + reserveMargin) // until the flush after this one is durable
@@ -176,6 +177,11 @@ func (b *Book) Record(e Entry, worst, lost dataset.Usage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settle(worst, lost)
+	b.note(e)
+}
+
+// note makes an entry part of the book. The caller holds the lock.
+func (b *Book) note(e Entry) {
 	b.n++
 	e.Epoch, e.N = b.state.Epoch, b.n
 	if e.At.IsZero() {

@@ -58,7 +58,7 @@ type Book struct {
 
 // Open reads what is known about a partition: its own shelf, and from shelves of other bits what overlaps. Within the
 // process it waits until no other book has the partition open; one of the same run is told to stop.
-// It takes two LIST requests when no shelf of other bits exists.
+// It takes three LIST requests when no shelf of other bits exists.
 func Open(ctx context.Context, st *blob.Store, scope string, bits, part int, opts Options) (*Book, error) {
 	if opts.FlushEvery <= 0 {
 		opts.FlushEvery = DefaultFlushEvery
@@ -97,7 +97,7 @@ func (b *Book) load(ctx context.Context) error {
 		return err
 	}
 	b.learn(fresh)
-	b.prior = b.view.spending(b.opts.Run)
+	b.recount()
 	foreign, err := overlapping(ctx, b.st, b.shelf)
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (b *Book) Ours(e *Entry) bool {
 func (b *Book) Paid() Spending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.prior.Add(Spending{Spent: b.spent, InDoubt: b.doubtful})
+	s := b.prior.Add(Spending{Spent: b.spent, InDoubt: b.doubtful.Add(b.handedOver())})
 	s.InDoubt = s.InDoubt.Add(b.admitted.Minus(b.settled))
 	return s
 }
@@ -219,7 +219,7 @@ func (b *Book) claim(ctx context.Context, d Demand) error {
 	}
 	b.mu.Lock()
 	b.learn(fresh)
-	b.prior = b.view.spending(b.opts.Run)
+	b.recount()
 	b.limit = state.Reserved
 	b.mu.Unlock()
 	b.startFlushing()

@@ -68,6 +68,7 @@ type Entry struct {
 	CostKnown        bool      `json:"cost_known,omitempty"`
 	LatencyMS        int64     `json:"latency_ms,omitempty"`
 	Tries            int       `json:"tries,omitempty"` // requests sent for it
+	Batch            string    `json:"batch,omitempty"` // key of the batch that brought it
 	At               time.Time `json:"at"`
 
 	ErrorClass   string `json:"error_class,omitempty"`

@@ -30,6 +30,7 @@ func overlapping(ctx context.Context, st *blob.Store, own shelf) ([]*Entry, erro
 		}
 		for _, s := range shelves {
 			v := newView(s)
+			v.foreign = true
 			entries, err := v.refresh(ctx, st)
 			if err != nil {
 				return nil, err

@@ -30,10 +30,13 @@ type view struct {
 	standing []object        // objects of the last listing but leases
 	epoch    int64           // the highest that was ever claimed
 	active   time.Time       // when the holder of epoch last wrote
+	foreign  bool            // only the entries are of interest
+	batches  map[int64]*batchRecord
+	adopted  map[batchItem]bool // payments of batches that are among entries
 }
 
 func newView(s shelf) *view {
-	return &view{shelf: s, epochs: map[int64]epochState{}, seen: map[object]bool{}}
+	return &view{shelf: s, epochs: map[int64]epochState{}, seen: map[object]bool{}, batches: map[int64]*batchRecord{}, adopted: map[batchItem]bool{}}
 }
 
 // listed is an object of a shelf with the time it was written.
@@ -80,6 +83,9 @@ func (v *view) refreshFrom(ctx context.Context, st *blob.Store, objects []listed
 				return nil, err
 			}
 		}
+	}
+	if err == nil && !v.foreign {
+		err = v.readBatches(ctx, st)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read ledger %s: %w", st.URI(v.shelf.dir()), err)
@@ -204,17 +210,42 @@ func (v *view) merge(pieces []piece) []*Entry {
 		}
 	}
 	slices.SortFunc(fresh, inOrder)
+	fresh = v.once(fresh)
 	v.entries = append(v.entries, fresh...)
 	slices.SortStableFunc(v.entries, inOrder)
 	return fresh
+}
+
+// once takes out payments of batches that are there already: two attempts that did not know of each other harvested them.
+func (v *view) once(fresh []*Entry) []*Entry {
+	return slices.DeleteFunc(fresh, func(e *Entry) bool {
+		if e.Batch == "" || !e.Billed() && e.Status == StatusFailed {
+			return false
+		}
+		item := batchItem{e.Batch, e.Key}
+		if v.adopted[item] {
+			return true
+		}
+		v.adopted[item] = true
+		return false
+	})
 }
 
 func inOrder(a, b *Entry) int {
 	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.N, b.N))
 }
 
-// spending sums what a run paid on the shelf; "" is every run.
+// spending sums what a run paid on the shelf, with open batches in doubt; "" is every run.
 func (v *view) spending(run string) Spending {
+	s := v.paid(run)
+	for _, b := range v.handed(run).Open {
+		s.InDoubt = s.InDoubt.Add(b.Worst)
+	}
+	return s
+}
+
+// paid is spending without open batches.
+func (v *view) paid(run string) Spending {
 	var s Spending
 	for _, e := range v.entries {
 		if run == "" || v.epochs[e.Epoch].Run == run {
@@ -226,6 +257,7 @@ func (v *view) spending(run string) Spending {
 			s.InDoubt = s.InDoubt.Add(state.inDoubt())
 		}
 	}
+	s.InDoubt = s.InDoubt.Add(v.leftInDoubt(run))
 	return s
 }
 
