@@ -85,7 +85,7 @@ type Stats struct {
 	MeanLatency     float64       `json:"mean_latency_s"`
 	Answered        int64         `json:"answered"`
 	PlannedLatency  float64       `json:"planned_latency_s"` // mean of what Faults gave to the answers, whatever it came to
-	Statuses        map[int]int64 `json:"statuses"` // by HTTP status; 0: connection reset, hung up or left by the client
+	Statuses        map[int]int64 `json:"statuses"`          // by HTTP status; 0: connection reset, hung up or left by the client
 }
 
 // Stats reads the counters; reset begins a new interval.
