@@ -86,7 +86,7 @@ func (a *attempt[In, Out, Value]) askOne(dispatch, calls context.Context, i int)
 	}
 	e := a.entry(i)
 	e.Status, e.Text, e.FinishReason, e.Model = ledger.StatusAnswered, resp.Text, resp.FinishReason, resp.Model
-	e.LatencyMS, e.Tries = resp.Latency.Milliseconds(), resp.Attempts
+	e.LatencyMS, e.Tries, e.LogProbs = resp.Latency.Milliseconds(), resp.Attempts, a.work.logProbs(&resp)
 	a.cost(&e, resp.Usage)
 	a.book.Record(e, worst, c.lost(resp.InDoubt))
 	return a.next(i, turns)
@@ -151,6 +151,16 @@ func (a *attempt[In, Out, Value]) failed(dispatch context.Context, i int, turns 
 		return false
 	}
 	lost := c.lost(e.Doubtful)
+	switch a.blames(e) {
+	case refusesMethod:
+		a.book.Drop(c.worst, lost)
+		a.window.end("", a.methodRefused(e))
+		return false
+	case refusesMaybe:
+		a.book.Drop(c.worst, lost)
+		return true
+	case refusesRow:
+	}
 	switch e.Class {
 	case llm.ClassPermanent:
 		a.record(i, ledger.StatusRefused, e, c.worst, lost)
@@ -240,6 +250,7 @@ func (a *attempt[In, Out, Value]) request(k ledger.Key, turns []ledger.Turn) llm
 	for j, t := range turns {
 		r.Messages[j] = llm.Message(t)
 	}
+	a.work.shape(&r)
 	return r
 }
 

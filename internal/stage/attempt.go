@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -34,6 +35,9 @@ type attempt[In, Out dataset.Row, Value any] struct {
 	slots    []slot[Value] // of row i: from i × Samples
 	window   *window
 
+	proved atomic.Bool  // the endpoint has answered in this way
+	blind  atomic.Int32 // refusals before it did
+
 	mu      sync.Mutex
 	tally   Progress
 	left    []int // by row: slots that are open
@@ -56,6 +60,7 @@ type outcome[Value any] struct {
 	reason string // of a rejection
 	detail string
 	text   string // the answer that could not be read
+	unread bool   // there was an answer, and it could not be read
 }
 
 type state uint8
@@ -109,7 +114,7 @@ func (a *attempt[In, Out, Value]) report(progress func(Progress)) (stop func()) 
 // prepare reads the input and opens the ledger.
 func (a *attempt[In, Out, Value]) prepare(ctx context.Context) (err error) {
 	w := a.work
-	if a.prompt, err = w.template(a.task.prompt); err != nil {
+	if a.prompt, err = w.template(a.task.prompt(&w)); err != nil {
 		return &Error{Class: ClassSetting, Err: err, Way: "correct the template"}
 	}
 	if a.client, err = a.deps.Models.Client(w.Model.Provider); err != nil {
@@ -229,6 +234,9 @@ func (a *attempt[In, Out, Value]) look(i int, turns []ledger.Turn) (err error) {
 		}
 		s.ours = s.ours || a.book.Ours(e)
 		s.outcome = a.judge(e)
+		if e.Status == ledger.StatusAnswered {
+			a.proved.Store(true)
+		}
 		if s.outcome.state == rejected && e.Status == ledger.StatusAnswered && s.attempt < a.work.Attempts {
 			s.attempt++
 			s.outcome = outcome[Value]{}
@@ -244,12 +252,12 @@ func (a *attempt[In, Out, Value]) judge(e *ledger.Entry) outcome[Value] {
 	if e.Status == ledger.StatusRefused {
 		return outcome[Value]{state: rejected, reason: cmp.Or(e.ErrorClass, "refused"), detail: e.ErrorMessage}
 	}
-	value, err := a.task.read(e.Text)
-	if a.task.whole && e.FinishReason == finishLength {
+	value, err := a.task.read(&a.work, e)
+	if e.FinishReason == finishLength {
 		err = errCut
 	}
 	if err != nil {
-		return outcome[Value]{state: rejected, reason: reasonOf(err), detail: err.Error(), text: e.Text}
+		return outcome[Value]{state: rejected, reason: reasonOf(err), detail: err.Error(), text: e.Text, unread: true}
 	}
 	return outcome[Value]{state: answered, value: value}
 }
@@ -324,13 +332,33 @@ func (a *attempt[In, Out, Value]) commit(ctx context.Context) (Result, error) {
 		rejects = append(rejects, r)
 	}
 	paid := a.book.Paid()
-	receipt := dataset.Receipt{Input: int64(len(a.rows)), Usage: paid.Spent, InDoubt: paid.InDoubt, Reused: a.snapshot().Reused}
+	receipt := dataset.Receipt{
+		Input: int64(len(a.rows)), Usage: paid.Spent, InDoubt: paid.InDoubt, Reused: a.snapshot().Reused, Answers: a.answers(),
+	}
 	w := a.work
 	receipt, err := dataset.WritePartition(ctx, a.deps.Store, w.Output, w.Input.Bits, w.Partition, rows, rejects, receipt)
 	if err != nil {
 		return Result{}, err
 	}
 	return Result{Receipt: receipt, Done: true}, nil
+}
+
+// answers counts what became of the answers to all questions. It follows from the ledger alone.
+func (a *attempt[In, Out, Value]) answers() (n dataset.Answers) {
+	for i := range a.slots {
+		s := &a.slots[i]
+		n.Unreadable += int64(s.attempt - 1)
+		switch {
+		case s.outcome.state == answered:
+			n.Read++
+			if a.task.makeDo != nil && a.task.makeDo(s.outcome.value) {
+				n.TextScore++
+			}
+		case s.outcome.unread:
+			n.Unreadable++
+		}
+	}
+	return n
 }
 
 func (a *attempt[In, Out, Value]) snapshot() Progress {

@@ -38,11 +38,14 @@ type question struct {
 	n      int    // how often it was received, this time included
 	seed   int64
 	model  string
+	top    int    // alternatives wanted at each token; -1: no log-probabilities wanted
+	schema string // that the answer must follow
 }
 
 // reply is what the referee does.
 type reply struct {
 	text   string
+	tokens string // log-probabilities of the answer's tokens, as JSON
 	finish string
 	status int
 	body   string
@@ -68,6 +71,14 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Model    string `json:"model"`
 		Seed     int64  `json:"seed"`
 		Messages []struct{ Role, Content string }
+		LogProbs bool `json:"logprobs"`
+		Top      int  `json:"top_logprobs"`
+		Format   struct {
+			Type string `json:"type"`
+			JSON struct {
+				Schema json.RawMessage `json:"schema"`
+			} `json:"json_schema"`
+		} `json:"response_format"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		r.t.Errorf("request: %v", err)
@@ -76,7 +87,10 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for _, m := range in.Messages {
 		text.WriteString(m.Content)
 	}
-	q := question{digest: fmt.Sprintf("%x", sha256.Sum256(body)), text: text.String(), seed: in.Seed, model: in.Model}
+	q := question{digest: fmt.Sprintf("%x", sha256.Sum256(body)), text: text.String(), seed: in.Seed, model: in.Model, top: -1, schema: string(in.Format.JSON.Schema)}
+	if in.LogProbs {
+		q.top = in.Top
+	}
 	r.mu.Lock()
 	r.received[q.digest]++
 	q.n = r.received[q.digest]
@@ -122,8 +136,11 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		r.t.Errorf("reply: %v", err)
 	}
-	fmt.Fprintf(w, `{"id":"x","object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%q}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
-		in.Model, content, a.finish, prompt, completion, prompt+completion)
+	if a.tokens == "" {
+		a.tokens = "null"
+	}
+	fmt.Fprintf(w, `{"id":"x","object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%s},"logprobs":{"content":%s},"finish_reason":%q}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+		in.Model, content, a.tokens, a.finish, prompt, completion, prompt+completion)
 }
 
 // fair answers both tasks.

@@ -35,18 +35,20 @@ const DefaultInFlight = 64
 
 // Work is a task over one partition.
 type Work struct {
-	Task      string           `json:"task"` // TaskBacktranslate or TaskRate
+	Task      string           `json:"task"` // TaskBacktranslate, TaskRate or TaskCalibrate
 	Run       string           `json:"run"`  // for logs
 	Input     dataset.Ref      `json:"input"`
 	Output    string           `json:"output"`    // folder of the dataset that is made; who pays, in the ledger
 	Partition int              `json:"partition"` // of input and output alike
 	Model     dataset.ModelRef `json:"model"`
 	Sampling  Sampling         `json:"sampling"`
-	Samples   int              `json:"samples"`   // answers wanted to each question; 0: 1
-	Attempts  int              `json:"attempts"`  // times that a question is asked until its answer can be read; 0: 1
-	Prompt    string           `json:"prompt"`    // text of the user's template; "" is the embedded one
-	Iteration int              `json:"iteration"` // goes into the rows
-	InFlight  int              `json:"in_flight"` // calls in flight at most; 0: DefaultInFlight
+	Samples   int              `json:"samples"`          // answers wanted to each question; 0: 1
+	Attempts  int              `json:"attempts"`         // times that a question is asked until its answer can be read; 0: 1
+	Prompt    string           `json:"prompt"`           // text of the user's template; "" is the embedded one
+	Method    string           `json:"method,omitempty"` // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
+	Rubric    string           `json:"rubric,omitempty"` // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
+	Iteration int              `json:"iteration"`        // goes into the rows
+	InFlight  int              `json:"in_flight"`        // calls in flight at most; 0: DefaultInFlight
 	Budget    Budget           `json:"budget"`
 }
 
@@ -157,6 +159,9 @@ func (w *Work) check() (runner, error) {
 	case w.Samples < 0 || w.Samples > 1000 || w.Attempts < 0 || w.Attempts > 1000 || w.InFlight < 0:
 		return nil, fmt.Errorf("samples, attempts and in_flight must be from 0 to 1000 (got %d, %d, %d)", w.Samples, w.Attempts, w.InFlight)
 	}
+	if err := w.plainMethod(t); err != nil {
+		return nil, err
+	}
 	w.Samples, w.Attempts = max(1, w.Samples), max(1, w.Attempts)
 	if w.InFlight == 0 {
 		w.InFlight = DefaultInFlight
@@ -169,7 +174,11 @@ func (w *Work) template(embedded string) (prompt.Template, error) {
 	if w.Prompt == "" {
 		return prompt.Embedded(embedded)
 	}
-	return prompt.Parse(w.Task, w.Prompt)
+	name := w.Task
+	if name == TaskCalibrate {
+		name = TaskRate // whose template it tries out
+	}
+	return prompt.Parse(name, w.Prompt)
 }
 
 // revision names the model's weights. A model that was not trained here is known by name only, and the same name at
@@ -188,19 +197,27 @@ type way struct {
 	Template string   `json:"template"`
 	Revision string   `json:"revision"`
 	Sampling Sampling `json:"sampling"`
+	Method   string   `json:"method,omitempty"` // decides what comes beside the text, or its form
+	Schema   string   `json:"schema,omitempty"`
 }
 
-func (w *Work) way() way {
+// way may be asked of work that was not checked.
+func (w Work) way() way {
 	digest := ""
 	if t, ok := tasks[w.Task]; ok {
-		if tmpl, err := w.template(t.embedded()); err == nil {
+		_ = w.plainMethod(t) // an unknown method asks nothing
+		if tmpl, err := w.template(t.embedded(&w)); err == nil {
 			digest = tmpl.Digest
 		} else { // a template that cannot be read asks nothing
 			sum := sha256.Sum256([]byte(w.Prompt))
 			digest = hex.EncodeToString(sum[:])
 		}
 	}
-	return way{w.Task, digest, w.revision(), w.Sampling}
+	out := way{Task: w.Task, Template: digest, Revision: w.revision(), Sampling: w.Sampling, Method: w.Method}
+	if w.Method == MethodJSON {
+		out.Schema = prompt.RatingSchema
+	}
+	return out
 }
 
 func digestOf(v any) string {

@@ -259,7 +259,7 @@ func TestABetterParserAsksNothing(t *testing.T) {
 	b.run(b.backtranslate("old"))
 	before := b.ref.asked()
 	better := *backtranslate
-	better.read = func(answer string) (string, error) { return strings.ToUpper(answer), nil }
+	better.read = func(_ *Work, e *ledger.Entry) (string, error) { return strings.ToUpper(e.Text), nil }
 	w := b.backtranslate("new")
 	w.Samples = 1
 	if r, err := better.run(t.Context(), b.deps, w, func(Progress) {}); err != nil || !r.Done {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/ledger"
 	"github.com/selfalign/selfalign/internal/prompt"
 )
 
@@ -14,17 +15,20 @@ import (
 const (
 	TaskBacktranslate = "backtranslate" // Segment → Candidate: the instruction that the segment answers
 	TaskRate          = "rate"          // Candidate → Rating: how well the segment answers the instruction
+	TaskCalibrate     = "calibrate"     // TaskRate over pairs known to be good or bad, on a shelf of the ledger of its own
 )
 
 // runner is a task over rows of some type.
 type runner interface {
 	run(ctx context.Context, d Deps, w Work, progress func(Progress)) (Result, error)
-	embedded() string
+	embedded(w *Work) string
+	methods() []string
 }
 
 var tasks = map[string]runner{
 	TaskBacktranslate: backtranslate,
 	TaskRate:          rate,
+	TaskCalibrate:     calibrate,
 }
 
 // Tasks returns the names of the tasks in order.
@@ -33,13 +37,14 @@ func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 // task is what differs between tasks: rows of In become rows of Out through answers that are read as Value.
 type task[In, Out dataset.Row, Value any] struct {
 	name   string
-	prompt string                                   // embedded template
-	vars   func(In) prompt.Vars                     // what the template sees of a row
-	read   func(answer string) (Value, error)       // errors are in reasons
-	whole  bool                                     // an answer cut at max_tokens cannot be used
-	row    func(in In, answers []Value, w made) Out // answers: at least one
-	score  func(Out) float64                        // nil: rows have none
-	reject func(In) dataset.Reject                  // fills in what the row was
+	prompt func(w *Work) string                          // embedded template
+	ways   []string                                      // methods beside the plain one
+	vars   func(In) prompt.Vars                          // what the template sees of a row
+	read   func(w *Work, e *ledger.Entry) (Value, error) // of an answer; errors are in reasons
+	row    func(in In, answers []Value, w made) Out      // answers: at least one
+	score  func(Out) float64                             // nil: rows have none
+	makeDo func(Value) bool                              // the value is second best; nil: none is
+	reject func(In) dataset.Reject                       // fills in what the row was
 }
 
 // made is what goes into a row beside its answers.
@@ -51,10 +56,9 @@ type made struct {
 
 var backtranslate = &task[dataset.Segment, dataset.Candidate, string]{
 	name:   TaskBacktranslate,
-	prompt: prompt.Backtranslate,
+	prompt: func(*Work) string { return prompt.Backtranslate },
 	vars:   func(s dataset.Segment) prompt.Vars { return prompt.Vars{Output: s.Text} },
-	read:   prompt.ParseInstruction,
-	whole:  true,
+	read:   func(_ *Work, e *ledger.Entry) (string, error) { return prompt.ParseInstruction(e.Text) },
 	row: func(s dataset.Segment, answers []string, w made) dataset.Candidate {
 		return dataset.Candidate{
 			ID: s.ID, Instruction: answers[0], Output: s.Text, Source: s.Source, Document: s.Document, Offset: s.Offset,
@@ -66,37 +70,11 @@ var backtranslate = &task[dataset.Segment, dataset.Candidate, string]{
 	},
 }
 
-var rate = &task[dataset.Candidate, dataset.Rating, prompt.Rating]{
-	name:   TaskRate,
-	prompt: prompt.Rate,
-	vars: func(c dataset.Candidate) prompt.Vars {
-		return prompt.Vars{Instruction: c.Instruction, Output: c.Output}
-	},
-	read: prompt.ParseRating,
-	row: func(c dataset.Candidate, answers []prompt.Rating, w made) dataset.Rating {
-		r := dataset.Rating{
-			ID: c.ID, Instruction: c.Instruction, Output: c.Output, Reason: answers[0].Reason,
-			Iteration: int32(w.iteration), Judge: w.revision, JudgePrompt: w.template, Generator: c.Generator, Prompt: c.Prompt,
-			Source: c.Source, Document: c.Document, Offset: c.Offset,
-		}
-		for _, a := range answers {
-			r.Scores = append(r.Scores, a.Score)
-			r.Score += a.Score
-		}
-		r.Score /= float64(len(answers))
-		return r
-	},
-	score: func(r dataset.Rating) float64 { return r.Score },
-	reject: func(c dataset.Candidate) dataset.Reject {
-		return dataset.Reject{
-			ID: c.ID, Instruction: c.Instruction, Text: c.Output, Source: c.Source, Document: c.Document, Offset: c.Offset,
-		}
-	},
-}
+func (t *task[In, Out, Value]) embedded(w *Work) string { return t.prompt(w) }
 
-func (t *task[In, Out, Value]) embedded() string { return t.prompt }
+func (t *task[In, Out, Value]) methods() []string { return t.ways }
 
-// errCut says that an answer of a task that needs whole ones ended at max_tokens.
+// errCut says that an answer ended at max_tokens: of an instruction the end is missing, and of a rating perhaps a decimal.
 var errCut = errors.New("the answer was cut at max_tokens")
 
 // reasons are the words under which rejects are counted.
