@@ -79,6 +79,7 @@ func (s *Sets) ExportTraining(ctx context.Context, in ExportInput) (Exported, er
 		return Exported{}, fmt.Errorf("export training file: %w", err)
 	}
 	out.Digest = hex.EncodeToString(digest.Sum(nil))
+	defer beat.keep()() // nothing is counted while the file goes out
 	return out, s.Store.PutFile(ctx, in.Key, file.Name())
 }
 

@@ -26,12 +26,14 @@ type RecordInput struct {
 
 // SaveRecord writes a record of a run. The newest one stands.
 func (r *Runs) SaveRecord(ctx context.Context, in RecordInput) error {
+	defer newHeart(ctx).keep()()
 	return r.Store.Put(ctx, "runs/"+in.Run+"/"+in.Name, in.Body)
 }
 
 // Preflight finds what would stop a run before anything is spent: names that the worker's settings do not define, a bucket
 // that cannot be written, refused keys, endpoints and models that do not answer, templates that cannot be rendered.
 func (r *Runs) Preflight(ctx context.Context, spec config.Run) error {
+	defer newHeart(ctx).keep()()
 	if err := config.CheckTogether(spec, r.Settings); err != nil {
 		return blocked("setting", err, "mend the settings of the workers and restart them, then retry")
 	}

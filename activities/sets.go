@@ -27,6 +27,7 @@ type FoundDataset struct {
 
 // FindDataset looks for a committed dataset in a folder.
 func (s *Sets) FindDataset(ctx context.Context, dir string) (FoundDataset, error) {
+	defer newHeart(ctx).keep()()
 	m, ref, err := dataset.Open(ctx, s.Store, dir)
 	if errors.Is(err, blob.ErrNotFound) {
 		return FoundDataset{}, nil
@@ -63,6 +64,7 @@ type RangeSurvey struct {
 
 // SurveyRange looks what an earlier beginning of a range left.
 func (s *Sets) SurveyRange(ctx context.Context, in SurveyInput) (RangeSurvey, error) {
+	defer newHeart(ctx).keep()()
 	stands, err := dataset.Survey(ctx, s.Store, in.Work.Output(), in.From, in.To)
 	if err != nil {
 		return RangeSurvey{}, err
@@ -101,6 +103,7 @@ type CommitRangeInput struct {
 
 // CommitRange writes the manifest of a range.
 func (s *Sets) CommitRange(ctx context.Context, in CommitRangeInput) (dataset.RangeSummary, error) {
+	defer newHeart(ctx).keep()()
 	return dataset.CommitRange(ctx, s.Store, in.Dir, in.From, in.To)
 }
 
@@ -113,6 +116,7 @@ type CommitDatasetInput struct {
 
 // CommitDataset writes the manifest of a dataset; from then on it exists.
 func (s *Sets) CommitDataset(ctx context.Context, in CommitDatasetInput) (dataset.Ref, error) {
+	defer newHeart(ctx).keep()()
 	if in.Work.Ask != nil {
 		in.Manifest.Fingerprint = stage.Fingerprint(*in.Work.Ask)
 	}

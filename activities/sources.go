@@ -303,6 +303,7 @@ func itemsOf(ctx context.Context, in MapInput, f file, r io.Reader) iter.Seq2[co
 
 // PlanPartitions fixes the number of partitions from what the map tasks spilled.
 func (s *Sources) PlanPartitions(ctx context.Context, in PlanInput) (MergePlan, error) {
+	defer newHeart(ctx).keep()()
 	var spills []dataset.SpillRef
 	out := MergePlan{Key: in.Dir + "/" + ingestFolder + "/plan.json"}
 	for task := range in.Tasks {
@@ -358,6 +359,7 @@ func (s *Sources) MergePartition(ctx context.Context, w MergeWork) (PartitionRes
 
 // RemoveSpills deletes what the shuffle of a committed dataset left.
 func (s *Sources) RemoveSpills(ctx context.Context, dir string) error {
+	defer newHeart(ctx).keep()()
 	var keys []string
 	err := s.Store.List(ctx, dir+"/"+ingestFolder+"/", func(info blob.Info) error {
 		keys = append(keys, info.Key)

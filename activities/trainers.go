@@ -87,6 +87,7 @@ func (t *Trainers) trainer(name string) (Trainer, error) {
 
 // SubmitFinetune submits a job, or finds it again when it was submitted before.
 func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (TrainingJob, error) {
+	defer newHeart(ctx).keep()()
 	trainer, err := t.trainer(in.Model.Trainer)
 	if err != nil {
 		return TrainingJob{}, err
@@ -107,6 +108,7 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 // PollFinetune looks at a job once. Still at work it returns an error that the server retries after the trainer's pace,
 // except when another tenth of the way is done, which is worth showing.
 func (t *Trainers) PollFinetune(ctx context.Context, in PollInput) (TrainingStatus, error) {
+	defer newHeart(ctx).keep()()
 	trainer, err := t.trainer(in.Job.Trainer)
 	if err != nil {
 		return TrainingStatus{}, err
@@ -137,6 +139,7 @@ func (t *Trainers) PollFinetune(ctx context.Context, in PollInput) (TrainingStat
 
 // CancelFinetune stops a job.
 func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
+	defer newHeart(ctx).keep()()
 	trainer, err := t.trainer(job.Trainer)
 	if err != nil {
 		return err
@@ -146,6 +149,7 @@ func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
 
 // DeployModel makes a trained model answer, tries it once, and names its revision after what it was trained on.
 func (t *Trainers) DeployModel(ctx context.Context, in DeployInput) (dataset.ModelRef, error) {
+	defer newHeart(ctx).keep()()
 	name := in.Submit.Model.Server
 	if name == "" {
 		name = in.Submit.Model.Trainer

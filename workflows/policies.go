@@ -47,11 +47,13 @@ func onPartition(ctx workflow.Context, queue, summary string) workflow.Context {
 	})
 }
 
-// short suits activities that read and write a few objects, or ask an outside service once.
+// short suits activities that read and write a few objects, or ask an outside service once. They heartbeat, so that a dead
+// worker does not hold the run up for as long as a slow service may.
 func short(ctx workflow.Context, queue, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:           queue,
 		StartToCloseTimeout: shortTimeout,
+		HeartbeatTimeout:    heartbeatTimeout,
 		RetryPolicy:         patient(),
 		Summary:             summary,
 	})
@@ -77,6 +79,7 @@ func polled(ctx workflow.Context, queue, summary string) workflow.Context {
 		TaskQueue:              queue,
 		StartToCloseTimeout:    shortTimeout,
 		ScheduleToCloseTimeout: trainingTimeout,
+		HeartbeatTimeout:       heartbeatTimeout,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:    firstRetry,
 			BackoffCoefficient: 1.5,
