@@ -1,0 +1,143 @@
+package endtoend
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/selfalign/selfalign/internal/pocketlm"
+)
+
+// kill is the death of something.
+type kill struct {
+	what string
+	at   time.Time
+}
+
+// Answers may be lost when they came this short a time before a kill: two seconds, and what a loaded machine is late.
+const (
+	unwritten = 2 * time.Second
+	slack     = time.Second
+)
+
+// question is what the model server's journal tells about one request.
+type question struct {
+	model    string
+	answers  []answer
+	received time.Time // of the newest request
+}
+
+type answer struct{ received, answered time.Time }
+
+// account reads the journal of the model server.
+type account struct {
+	questions map[pocketlm.Digest]*question
+	smoke     map[pocketlm.Digest]bool // the first question to each model is whether it answers; that is no row's
+	files     int
+	jobs      int
+}
+
+func readAccount(t *testing.T, dir string) account {
+	t.Helper()
+	a := account{questions: map[pocketlm.Digest]*question{}, smoke: map[pocketlm.Digest]bool{}}
+	models := map[string]bool{}
+	for e, err := range pocketlm.Journal(dir) {
+		require.NoError(t, err)
+		switch {
+		case e.Route == "files" && e.Kind == pocketlm.Answered:
+			a.files++
+		case e.Route == "fine_tuning.jobs" && e.Kind == pocketlm.Answered:
+			a.jobs++
+		}
+		if !strings.HasSuffix(e.Route, "completions") {
+			continue
+		}
+		if !models[e.Model] {
+			models[e.Model], a.smoke[e.Digest] = true, true
+		}
+		q := a.questions[e.Digest]
+		if q == nil {
+			q = &question{model: e.Model}
+			a.questions[e.Digest] = q
+		}
+		switch e.Kind {
+		case pocketlm.Received:
+			q.received = e.At
+		case pocketlm.Answered:
+			q.answers = append(q.answers, answer{q.received, e.At})
+		}
+	}
+	return a
+}
+
+// answered counts the answers to rows' questions, and the questions.
+func (a account) answered() (answers, questions int) {
+	for digest, q := range a.questions {
+		if !a.smoke[digest] && len(q.answers) > 0 {
+			questions++
+			answers += len(q.answers)
+		}
+	}
+	return answers, questions
+}
+
+// repeated checks every answer beyond the first: it must have been in flight at a kill or come in the last two seconds before
+// one. It returns their number.
+func (a account) repeated(t *testing.T, kills []kill) (n int) {
+	t.Helper()
+	for digest, q := range a.questions {
+		if a.smoke[digest] {
+			continue
+		}
+		for i := 1; i < len(q.answers); i++ {
+			n++
+			if before := q.answers[i-1]; !before.lostIn(kills) {
+				t.Errorf("asked again although written down: %s of %s, received %s, answered %s, asked again %s; kills %s", digest, q.model,
+					clock(before.received), clock(before.answered), clock(q.answers[i].received), killTimes(kills))
+			}
+		}
+	}
+	return n
+}
+
+func (a answer) lostIn(kills []kill) bool {
+	for _, k := range kills {
+		if !a.received.After(k.at) && !a.answered.Before(k.at.Add(-unwritten-slack)) {
+			return true
+		}
+	}
+	return false
+}
+
+func clock(at time.Time) string { return at.Format("15:04:05.000") }
+
+func killTimes(kills []kill) string {
+	var out []string
+	for _, k := range kills {
+		out = append(out, k.what+" "+clock(k.at))
+	}
+	return strings.Join(out, ", ")
+}
+
+// submitted checks that no file and no job is there twice: two models of iteration 0 and one of each that follows.
+func (l *lab) submitted(iterations int) {
+	t := l.t
+	t.Helper()
+	want := 2 + iterations
+	for _, path := range []string{"files?purpose=fine-tune&", "fine_tuning/jobs?"} {
+		var list struct{ Data []struct{ ID string } }
+		response, err := http.Get(fmt.Sprintf("%s/v1/%slimit=100", l.stack.PocketURL, path))
+		require.NoError(t, err)
+		require.NoError(t, json.NewDecoder(response.Body).Decode(&list))
+		_ = response.Body.Close()
+		require.Len(t, list.Data, want, path)
+	}
+	a := readAccount(t, l.stack.PocketDir)
+	require.Equal(t, want, a.files, "files that were taken")
+	require.Equal(t, want, a.jobs, "jobs that were taken")
+}
