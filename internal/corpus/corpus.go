@@ -20,16 +20,13 @@
 package corpus
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
 // Rules is raised whenever equal bytes and options give other rows than before.
-const Rules = 1
+const Rules = 2
 
 // Stage is the name that rejects of this package carry.
 const Stage = "ingest"
@@ -85,18 +82,6 @@ type Bounds struct {
 	MaxFieldChars    int   // characters of either side of a seed pair; 100,000
 }
 
-// SegmentID returns the content address of a segment: the first half of the SHA-256 digest of its text.
-func SegmentID(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:16])
-}
-
-// SeedID returns the content address of a pair: the first half of the SHA-256 digest of both texts, with a zero byte
-// between them (which neither can contain).
-func SeedID(instruction, output string) string {
-	return SegmentID(instruction + "\x00" + output)
-}
-
 // origin says where a piece comes from.
 type origin struct {
 	source   string
@@ -104,15 +89,17 @@ type origin struct {
 	offset   int64
 }
 
+// reject makes the row of a piece that was turned away. Its id is that of its text, as if it had been kept; without a
+// text, that of its place and reason.
 func (o origin) reject(reason, detail, text string) Item {
-	id := SegmentID(text)
-	if text == "" {
-		id = SegmentID(o.source + "\x00" + o.document + "\x00" + strconv.FormatInt(o.offset, 10) + "\x00" + reason)
-	}
-	return Item{Reject: &dataset.Reject{
-		ID: id, Stage: Stage, Reason: reason, Detail: detail, Text: clip(text, rejectTextChars),
+	r := &dataset.Reject{
+		ID: dataset.SegmentID(text), Stage: Stage, Reason: reason, Detail: detail, Text: clip(text, rejectTextChars),
 		Source: o.source, Document: o.document, Offset: o.offset,
-	}}
+	}
+	if text == "" {
+		r.ID = dataset.RejectID(*r)
+	}
+	return Item{Reject: r}
 }
 
 // clip returns at most n characters of s.

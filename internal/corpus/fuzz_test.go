@@ -26,14 +26,14 @@ func check(t *testing.T, item Item, err error) {
 	if s := item.Segment; s != nil {
 		set++
 		texts = append(texts, s.ID, s.Text, s.Title, s.Header)
-		if s.ID != SegmentID(s.Text) || s.Offset < 0 || strings.TrimSpace(s.Text) == "" {
+		if s.ID != dataset.SegmentID(s.Text) || s.Offset < 0 || strings.TrimSpace(s.Text) == "" {
 			t.Errorf("bad segment %+v", s)
 		}
 	}
 	if s := item.Seed; s != nil {
 		set++
 		texts = append(texts, s.Instruction, s.Output)
-		if s.ID != SeedID(s.Instruction, s.Output) || s.Instruction == "" || s.Output == "" {
+		if s.ID != dataset.PairID(s.Instruction, s.Output) || s.Instruction == "" || s.Output == "" {
 			t.Errorf("bad seed %+v", s)
 		}
 	}

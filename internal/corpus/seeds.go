@@ -155,12 +155,12 @@ func (sd *seeder) emit(at origin, instruction, output string) bool {
 	}
 	if reason != "" {
 		it := at.reject(reason, detail, output)
-		it.Reject.ID = SeedID(instruction, output)
+		it.Reject.ID = dataset.PairID(instruction, output)
 		it.Reject.Instruction = clip(instruction, rejectTextChars)
 		return sd.yield(it)
 	}
 	return sd.yield(Item{Seed: &dataset.Seed{
-		ID: SeedID(instruction, output), Instruction: instruction, Output: output,
+		ID: dataset.PairID(instruction, output), Instruction: instruction, Output: output,
 		Source: at.source, Document: at.document, Offset: at.offset,
 	}})
 }

@@ -177,7 +177,7 @@ func (c *cutter) judge(s *section, text string) bool {
 		return !c.ended
 	}
 	return c.yield(Item{Segment: &dataset.Segment{
-		ID: SegmentID(text), Text: text, Title: clip(c.title, maxHeaderChars), Header: s.header,
+		ID: dataset.SegmentID(text), Text: text, Title: clip(c.title, maxHeaderChars), Header: s.header,
 		Source: at.source, Document: at.document, Offset: at.offset,
 	}})
 }
