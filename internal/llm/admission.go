@@ -15,6 +15,7 @@ import (
 type controller struct {
 	mu       sync.Mutex
 	win      window
+	odds     odds
 	brk      breaker
 	rates    rates
 	inFlight int
@@ -106,8 +107,9 @@ func (c *controller) taken(g grant) (ticket, *Error) {
 }
 
 // done gives a ticket back with what became of the request: pause is what the endpoint asked for (0: nothing), used the
-// tokens it reported (0: unknown). It returns how many answers the endpoint has given so far.
-func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, why string) int64 {
+// tokens it reported (0: unknown). It returns how many answers the endpoint has given so far, and whether a refusal came alone
+// among answers: then nobody else is held back, and the call itself waits as long as it was asked to.
+func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, why string) (answers int64, alone bool) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,25 +120,30 @@ func (c *controller) done(t ticket, k kind, pause time.Duration, used float64, w
 	case kindAnswer:
 		c.trouble, c.lastErr = time.Time{}, ""
 		c.brk.answered()
-		c.win.answered(before)
+		c.odds.note(false)
+		c.win.answered(before, c.odds.wary)
 	case kindAbandoned:
 		if t.probe {
 			c.brk.probing = false
 		}
 	default:
-		c.failed(now, t, k, pause, before, why)
+		alone = c.failed(now, t, k, pause, before, why)
 	}
 	c.count(k)
 	c.dispatch(now)
-	return c.stats.Answered
+	return c.stats.Answered, alone
 }
 
-func (c *controller) failed(now time.Time, t ticket, k kind, pause time.Duration, before int, why string) {
+func (c *controller) failed(now time.Time, t ticket, k kind, pause time.Duration, before int, why string) (alone bool) {
 	if c.trouble.IsZero() {
 		c.trouble = now
 	}
 	c.lastErr = why
 	if k == kindOverload || k == kindTimeout {
+		c.odds.note(true)
+		alone = c.odds.alone(c.win.borne(t.seq, before))
+	}
+	if (k == kindOverload || k == kindTimeout) && !alone {
 		shrank := c.win.refused(t.seq, c.next, before)
 		if pause >= time.Second && shrank {
 			c.win.restart()
@@ -153,6 +160,7 @@ func (c *controller) failed(now time.Time, t ticket, k kind, pause time.Duration
 		c.stats.Opened++
 		c.win.collapse()
 	}
+	return alone
 }
 
 func (c *controller) count(k kind) {

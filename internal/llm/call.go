@@ -22,6 +22,7 @@ type job struct {
 	seen     int64         // answers that the endpoint had given to others when this call last looked
 	own      int           // failures while the endpoint answered others: this request's fault
 	last     *Error        // of the last attempt
+	alone    bool          // the last attempt was refused while others were answered
 }
 
 // ownFault is how many failures beside the answers of others make a call give up, rather than yield, when the breaker opens: of a few
@@ -102,11 +103,11 @@ func (c *Client) attempt(ctx context.Context, j *job, t ticket) (Response, *Erro
 	}
 	e.Message = c.doer.redact.text(e.Message)
 	e.Code = c.doer.redact.text(e.Code)
-	answered := c.admission.done(t, e.kind, e.RetryAfter, float64(e.Usage.PromptTokens+e.Usage.CompletionTokens), e.Message)
+	answered, alone := c.admission.done(t, e.kind, e.RetryAfter, float64(e.Usage.PromptTokens+e.Usage.CompletionTokens), e.Message)
 	if answered > j.seen && (e.kind == kindBroken || e.kind == kindTimeout) {
 		j.own++
 	}
-	j.seen, j.last = answered, e
+	j.seen, j.last, j.alone = answered, e, alone
 	return Response{}, e
 }
 
@@ -120,6 +121,9 @@ func (j *job) next(e *Error) (time.Duration, bool) {
 	switch e.kind {
 	case kindOverload, kindUnreachable:
 		// Not this request's fault. How often is not counted, only for how long.
+		if j.alone && e.kind == kindOverload {
+			return j.nextAlone(e, wait)
+		}
 		if e.RetryAfter > 0 {
 			wait = 0 // the controller pauses everybody
 		}
@@ -140,6 +144,19 @@ func (j *job) next(e *Error) (time.Duration, bool) {
 		return 0, false
 	}
 	return wait, true
+}
+
+// longestAlone bounds how long a call waits that was refused while others were answered, whatever it was asked to.
+const longestAlone = 5 * time.Second
+
+// nextAlone is next for a refusal among answers. A request that is refused on and on is given up by itself: it would make
+// all others yield in vain.
+func (j *job) nextAlone(e *Error, wait time.Duration) (time.Duration, bool) {
+	if e.RetryAfter > 0 {
+		wait = min(e.RetryAfter, longestAlone)
+		wait += time.Duration(rand.Int64N(int64(wait)/10 + 1))
+	}
+	return wait, j.waited+wait <= j.patience || j.attempts < 3
 }
 
 const (

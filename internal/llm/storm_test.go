@@ -22,6 +22,7 @@ type endpoint struct {
 	jitter   time.Duration
 	refusal  int // status of refusals
 	header   http.Header
+	unlucky  func() bool                    // not nil: refuses whatever the load
 	dead     bool                           // connections are refused
 	broken   func(n int, body string) error // not nil: the n-th request ends so
 
@@ -65,7 +66,7 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	n := e.requests
 	e.active++
 	e.peak, e.peakSince = max(e.peak, e.active), max(e.peakSince, e.active)
-	if e.active > e.capacity {
+	if e.active > e.capacity || e.unlucky != nil && e.unlucky() {
 		e.active--
 		e.refused++
 		h := e.header.Clone()
