@@ -413,3 +413,8 @@ func (b *Book) handedOver() (u dataset.Usage) {
 	}
 	return u
 }
+
+// BatchObject returns the key of the object that says that a batch was handed over.
+func BatchObject(scope string, bits, part int, seq int64) string {
+	return shelf{scope, bits, part}.batchKey(seq, "asked")
+}

@@ -216,6 +216,10 @@ func (a *attempt[In, Out, Value]) entry(i int) ledger.Entry {
 
 func (a *attempt[In, Out, Value]) cost(e *ledger.Entry, u llm.Usage) {
 	e.PromptTokens, e.CachedTokens, e.CompletionTokens = u.PromptTokens, u.CachedTokens, u.CompletionTokens
+	if a.byPost {
+		e.MicroUSD, e.CostKnown = a.client.BatchCost(a.work.Model.Name, u)
+		return
+	}
 	e.MicroUSD, e.CostKnown = a.client.Cost(a.work.Model.Name, u)
 }
 
@@ -233,10 +237,15 @@ func (a *attempt[In, Out, Value]) render(i int) ([]ledger.Turn, error) {
 }
 
 func (a *attempt[In, Out, Value]) key(i int, turns []ledger.Turn) ledger.Key {
+	return a.keyOf(i, a.slots[i].attempt, turns)
+}
+
+// keyOf names the question that the slot asks in an attempt.
+func (a *attempt[In, Out, Value]) keyOf(i, attempt int, turns []ledger.Turn) ledger.Key {
 	s := a.work.Sampling
 	return ledger.KeyOf(ledger.Question{
 		Turns: turns, Revision: a.revision, Temperature: s.Temperature, TopP: s.TopP, MaxTokens: s.MaxTokens,
-		Sample: i%a.work.Samples + 1, Attempt: a.slots[i].attempt,
+		Sample: i%a.work.Samples + 1, Attempt: attempt,
 	})
 }
 
@@ -262,9 +271,12 @@ func (a *attempt[In, Out, Value]) worst(turns []ledger.Turn) dataset.Usage {
 		tokens += len(t.Content)/2 + 16
 	}
 	u := dataset.Usage{Calls: 1, PromptTokens: int64(tokens), CompletionTokens: int64(a.work.Sampling.MaxTokens)}
-	if a.price {
+	switch {
+	case a.price && a.byPost:
+		u.MicroUSD, _ = a.client.BatchWorstCost(a.work.Model.Name, tokens, a.work.Sampling.MaxTokens)
+	case a.price:
 		u.MicroUSD, _ = a.client.WorstCost(a.work.Model.Name, tokens, a.work.Sampling.MaxTokens)
-	} else {
+	default:
 		u.UnknownPrice = 1
 	}
 	return u

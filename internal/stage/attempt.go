@@ -34,6 +34,7 @@ type attempt[In, Out dataset.Row, Value any] struct {
 	rows     []In
 	slots    []slot[Value] // of row i: from i × Samples
 	window   *window
+	byPost   bool // what is asked now travels in a batch, at its price
 
 	proved atomic.Bool  // the endpoint has answered in this way
 	blind  atomic.Int32 // refusals before it did
@@ -147,7 +148,12 @@ func (a *attempt[In, Out, Value]) workThrough(ctx context.Context) (Result, erro
 	if err != nil {
 		return Result{}, err
 	}
-	if len(missing) > 0 || a.book.Scattered() > scattered {
+	if a.deps.post != nil && (len(missing) > 0 || len(a.book.Batches().Open) > 0) {
+		if stop, err := a.askByPost(ctx); stop != "" || err != nil {
+			return Result{Stop: stop}, err
+		}
+		missing = nil
+	} else if len(missing) > 0 || a.book.Scattered() > scattered {
 		// Without anything to ask it is only for compaction, which can wait.
 		if err := a.claim(ctx, missing); err != nil && (len(missing) > 0 || ctx.Err() != nil) {
 			return Result{}, err

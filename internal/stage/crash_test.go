@@ -34,6 +34,7 @@ type order struct {
 	URL  string
 	Name string // of the child, in a header that the referee sees
 	Work Work
+	Post bool // the endpoint has the Batch API
 }
 
 // What a child ends with.
@@ -64,7 +65,10 @@ func child(text string) int {
 	}
 	p := provider(o.URL)
 	p.Headers = map[string]string{"X-Child": o.Name}
-	r, err := Run(ctx, Deps{Store: st, Models: llm.NewPool(map[string]llm.Provider{"p": p})}, o.Work, nil)
+	if o.Post {
+		p = postProvider(o.URL)
+	}
+	r, err := Run(ctx, Deps{Store: st, Models: llm.NewPool(map[string]llm.Provider{"p": p}), BatchPoll: 100 * time.Millisecond}, o.Work, nil)
 	var e *Error
 	switch {
 	case errors.As(err, &e) && e.Class == ClassFenced:

@@ -12,12 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/ledger"
 	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/llm/batch"
 	"github.com/selfalign/selfalign/internal/prompt"
 )
 
@@ -50,7 +53,15 @@ type Work struct {
 	Iteration int              `json:"iteration"`        // goes into the rows
 	InFlight  int              `json:"in_flight"`        // calls in flight at most; 0: DefaultInFlight
 	Budget    Budget           `json:"budget"`
+	Delivery  string           `json:"delivery,omitempty"` // how questions reach the endpoint; "" is DeliveryLive
 }
+
+// The ways in which questions reach an endpoint. Answers are the same ones in the ledger, whichever way they came.
+const (
+	DeliveryLive  = "live"  // one call each, at once
+	DeliveryBatch = "batch" // many in a file, through the Batch API: within 24 hours, at a lower price
+	DeliveryAuto  = "auto"  // batch where the provider is declared to have the Batch API, else live
+)
 
 // Sampling is how the model is asked.
 type Sampling struct {
@@ -100,6 +111,15 @@ type Deps struct {
 	Store  *blob.Store
 	Models *llm.Pool
 	Log    *slog.Logger // nil: silent
+
+	// BatchWait is how long an attempt waits for a batch that it has sent. Then it hands the partition back with a
+	// retryable *Error of llm.ClassYield; the batch goes on, and another attempt finds it. 0: for as long as it takes.
+	BatchWait time.Duration
+	// BatchPoll is the longest time between two looks at a batch. 0: 30 s.
+	BatchPoll time.Duration
+
+	batchSizes batch.Sizes // tests cut sooner
+	post       *post       // nil: questions are asked live
 }
 
 // Run does the work, unless the output stands: then its receipt is returned at once. progress, which may be nil, is called
@@ -125,6 +145,11 @@ func Run(ctx context.Context, d Deps, w Work, progress func(Progress)) (Result, 
 	}
 	if progress == nil {
 		progress = func(Progress) {}
+	}
+	if byPost, err := w.byPost(d); err != nil {
+		return Result{}, err
+	} else if byPost {
+		return runByPost(ctx, d, w, t, progress)
 	}
 	return t.run(ctx, d, w, progress)
 }
@@ -156,6 +181,8 @@ func (w *Work) check() (runner, error) {
 		return nil, errors.New("model must be named")
 	case w.Sampling.MaxTokens < 1:
 		return nil, fmt.Errorf("max_tokens must be at least 1 (got %d)", w.Sampling.MaxTokens)
+	case !slices.Contains([]string{"", DeliveryLive, DeliveryBatch, DeliveryAuto}, w.Delivery):
+		return nil, fmt.Errorf("delivery must be live, batch or auto (got %q)", w.Delivery)
 	case w.Samples < 0 || w.Samples > 1000 || w.Attempts < 0 || w.Attempts > 1000 || w.InFlight < 0:
 		return nil, fmt.Errorf("samples, attempts and in_flight must be from 0 to 1000 (got %d, %d, %d)", w.Samples, w.Attempts, w.InFlight)
 	}

@@ -37,6 +37,7 @@ func (r Result) Asked() bool {
 type Tally struct {
 	Results    int64 // given to the caller
 	Replies    int64 // of them, replies of status 200
+	Refusals   int64 // of them, replies of another status
 	Duplicates int64 // further results of an id: passed over
 	Unknown    int64 // of ids that were not asked: passed over
 	Broken     int64 // lines that cannot be read: passed over
@@ -66,7 +67,7 @@ func (c *Client) harvestFile(ctx context.Context, file string, t *Tally, given m
 		already[id] = true
 	}
 	err := c.do(ctx, request{method: http.MethodGet, path: "/files/" + url.PathEscape(file) + "/content", read: func(r io.Reader) error {
-		pass = Tally{Results: pass.Results, Replies: pass.Replies}
+		pass = Tally{Results: pass.Results, Replies: pass.Replies, Refusals: pass.Refusals}
 		seen := map[string]bool{}
 		return readResults(r, func(res Result, ok bool) error {
 			switch {
@@ -89,13 +90,17 @@ func (c *Client) harvestFile(ctx context.Context, file string, t *Tally, given m
 			}
 			given[res.ID] = true
 			pass.Results++
-			if res.Status == http.StatusOK {
+			switch res.Status {
+			case http.StatusOK:
 				pass.Replies++
+			case 0:
+			default:
+				pass.Refusals++
 			}
 			return nil
 		})
 	}})
-	t.Results, t.Replies = t.Results+pass.Results, t.Replies+pass.Replies
+	t.Results, t.Replies, t.Refusals = t.Results+pass.Results, t.Replies+pass.Replies, t.Refusals+pass.Refusals
 	t.Duplicates, t.Unknown, t.Broken = t.Duplicates+pass.Duplicates, t.Unknown+pass.Unknown, t.Broken+pass.Broken
 	var own *stopped
 	if errors.As(err, &own) {

@@ -1,0 +1,447 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/llm/batch"
+	"github.com/selfalign/selfalign/internal/pocketlm"
+)
+
+// postBench is a bench whose endpoint has the Batch API.
+type postBench struct {
+	*bench
+	dir string
+	url string
+}
+
+func newPostBench(t *testing.T, rows int, f pocketlm.Faults) *postBench {
+	t.Helper()
+	b := &postBench{bench: &bench{t: t, st: s3test.Store(t)}, dir: t.TempDir()}
+	b.serve(f)
+	b.deps = Deps{Store: b.st, Models: llm.NewPool(map[string]llm.Provider{"p": postProvider(b.url)}), BatchPoll: 100 * time.Millisecond}
+	b.in = b.segments("segments", rows, 0)
+	return b
+}
+
+func postProvider(url string) llm.Provider {
+	p := provider(url)
+	p.Prices = map[string]llm.Price{pocketlm.BaseModel: {Input: price, Output: price}}
+	p.Batch, p.BatchDiscount = true, 0.5
+	return p
+}
+
+func (b *postBench) serve(f pocketlm.Faults) {
+	b.t.Helper()
+	f.Canned = f.Unparsable == 0 // canned answers can always be read
+	srv, err := pocketlm.Open(pocketlm.Options{Dir: b.dir, Faults: f})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	front := httptest.NewServer(srv.Handler())
+	b.t.Cleanup(func() {
+		front.Close()
+		if err := srv.Close(); err != nil {
+			b.t.Error(err)
+		}
+	})
+	b.url = front.URL + "/v1"
+}
+
+func (b *postBench) faults(f pocketlm.Faults) {
+	b.t.Helper()
+	f.Canned = f.Unparsable == 0
+	body, err := json.Marshal(f)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, strings.TrimSuffix(b.url, "/v1")+"/pocketlm/faults", strings.NewReader(string(body)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b.t.Fatalf("faults: %s", res.Status)
+	}
+}
+
+func (b *postBench) byPost(output string) Work {
+	w := b.backtranslate(output)
+	w.Model.Name, w.Delivery = pocketlm.BaseModel, DeliveryBatch
+	return w
+}
+
+// journal wants every question answered once, and as often as the ledger says.
+func (b *postBench) journal(w Work) pocketlm.Counts {
+	b.t.Helper()
+	c, err := pocketlm.ReadJournal(b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if c.Repeated != 0 {
+		b.t.Errorf("%d answers to questions that were answered before", c.Repeated)
+	}
+	paid := b.sum(w)
+	if got := paid.Spent.PromptTokens + paid.Spent.CompletionTokens; got != c.PromptTokens+c.CompletionTokens {
+		b.t.Errorf("%d tokens in the ledger, %d in the journal", got, c.PromptTokens+c.CompletionTokens)
+	}
+	if paid.InDoubt != (dataset.Usage{}) {
+		b.t.Errorf("in doubt: %+v", paid.InDoubt)
+	}
+	return c
+}
+
+const (
+	routeLive = "chat.completions"
+	routePost = "batch:chat.completions"
+)
+
+func liveRows(t *testing.T, rows int, f pocketlm.Faults) ([]dataset.Candidate, dataset.Usage) {
+	t.Helper()
+	b := newPostBench(t, rows, f)
+	w := b.byPost("out")
+	w.Delivery = DeliveryLive
+	r := b.run(w)
+	return rowsOf[dataset.Candidate](b.bench, w), r[0].Spent
+}
+
+func TestABatchBringsTheRowsOfLiveCallsAtHalfThePrice(t *testing.T) {
+	t.Parallel()
+	want, live := liveRows(t, 120, pocketlm.Faults{})
+	b := newPostBench(t, 120, pocketlm.Faults{})
+	w := b.byPost("out")
+	r := b.run(w)[0]
+	if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+		t.Fatal("rows differ from those of live calls")
+	}
+	c := b.journal(w)
+	if c.ByRoute[routeLive].Received != 0 || c.ByRoute[routePost].Answered != 120 {
+		t.Errorf("routes: %+v", c.ByRoute)
+	}
+	half := live
+	half.MicroUSD = r.Spent.MicroUSD
+	if r.Spent != half || r.Spent.MicroUSD < live.MicroUSD/2 || r.Spent.MicroUSD > live.MicroUSD/2+120 {
+		t.Errorf("spent %+v, live %+v", r.Spent, live)
+	}
+	again := w
+	again.Output, again.Delivery = "again", DeliveryAuto
+	b.run(again)
+	if got := b.journal(w); got.Received != c.Received {
+		t.Errorf("asked again: %+v", got)
+	}
+}
+
+func TestPartsOfExpiredBatchesAreKept(t *testing.T) {
+	t.Parallel()
+	want, _ := liveRows(t, 200, pocketlm.Faults{})
+	b := newPostBench(t, 200, pocketlm.Faults{BatchExpires: 0.4})
+	w := b.byPost("out")
+	b.run(w)
+	if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+		t.Fatal("rows differ from those of live calls")
+	}
+	// 200: 80 are left over; of them 32, which are few.
+	c := b.journal(w)
+	if c.ByRoute[routePost].Answered != 168 || c.ByRoute[routeLive].Answered != 32 || c.ByRoute["batches"].Answered != 2 {
+		t.Errorf("routes: %+v", c.ByRoute)
+	}
+}
+
+func TestUnreadableAnswersAreAskedAgainInTheNextBatch(t *testing.T) {
+	t.Parallel()
+	f := pocketlm.Faults{Unparsable: 0.4, BadRequest: 0.05, ServerError: 0.1}
+	ratings := func(delivery string) (*postBench, Work, []dataset.Rating) {
+		b := newPostBench(t, 250, pocketlm.Faults{})
+		first := b.byPost("candidates")
+		first.Delivery = DeliveryLive
+		b.run(first)
+		b.faults(f)
+		w := b.rate("candidates", "ratings")
+		w.Model.Name, w.Delivery = pocketlm.BaseModel, delivery
+		b.deps.batchSizes = batch.Sizes{Requests: 110}
+		b.run(w)
+		return b, w, rowsOf[dataset.Rating](b.bench, w)
+	}
+	_, _, want := ratings(DeliveryLive)
+	b, w, got := ratings(DeliveryBatch)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatal("rows differ from those of live calls")
+	}
+	c, err := pocketlm.ReadJournal(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paid := b.sum(w)
+	// Three batches at first, and more for what could not be read.
+	if c.Repeated != 0 || c.ByRoute["batches"].Answered < 4 || paid.InDoubt != (dataset.Usage{}) {
+		t.Errorf("routes: %+v, paid %+v", c.ByRoute, paid)
+	}
+	if calls := c.ByRoute[routePost].Answered + c.ByRoute[routeLive].Answered - 250; paid.Spent.Calls != calls {
+		t.Errorf("%d calls in the ledger, %d in the journal", paid.Spent.Calls, calls)
+	}
+}
+
+func TestABudgetStopsBeforeABatchIsSent(t *testing.T) {
+	t.Parallel()
+	b := newPostBench(t, 100, pocketlm.Faults{})
+	w := b.byPost("out")
+	for _, budget := range []Budget{
+		{Calls: 0, Tokens: NoCap, MicroUSD: NoCap},
+		{Calls: NoCap, Tokens: 100, MicroUSD: NoCap},
+		{Calls: NoCap, Tokens: NoCap, MicroUSD: 10},
+	} {
+		w.Budget = budget
+		r, err := Run(t.Context(), b.deps, w, nil)
+		if err != nil || r.Stop != StopBudget || r.Spent != (dataset.Usage{}) || r.InDoubt != (dataset.Usage{}) {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	if c := b.journal(w); c.Received != 0 {
+		t.Errorf("asked: %+v", c)
+	}
+	w.Budget = Budget{Calls: 70, Tokens: NoCap, MicroUSD: NoCap}
+	r, err := Run(t.Context(), b.deps, w, nil)
+	if err != nil || r.Stop != StopBudget || r.Spent.Calls != 70 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	w.Budget = Unlimited()
+	b.run(w)
+	b.journal(w)
+}
+
+func TestTheEnqueuedTokenLimitIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	b := newPostBench(t, 100, pocketlm.Faults{EnqueuedTokens: 50})
+	w := b.byPost("out")
+	lift := time.AfterFunc(1500*time.Millisecond, func() { b.faults(pocketlm.Faults{}) })
+	defer lift.Stop()
+	b.run(w)
+	if c := b.journal(w); c.ByRoute["batches"].Answered < 2 || c.ByRoute[routePost].Answered != 100 {
+		t.Errorf("routes: %+v", c.ByRoute)
+	}
+}
+
+func TestABatchGoesOnWhileNobodyWaits(t *testing.T) {
+	t.Parallel()
+	b := newPostBench(t, 100, pocketlm.Faults{BatchTime: 3000})
+	w := b.byPost("out")
+	b.deps.BatchWait = 300 * time.Millisecond
+	var e *Error
+	if r, err := Run(t.Context(), b.deps, w, nil); !errors.As(err, &e) || !e.Retryable() || e.RetryAfter <= 0 || r.InDoubt.Calls != 100 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	paused, cancel := context.WithCancel(t.Context())
+	b.deps.BatchWait = 0
+	told := ""
+	r, err := Run(paused, b.deps, w, func(p Progress) {
+		if p.InFlight == 100 {
+			told = p.Waiting
+			cancel()
+		}
+	})
+	if err != nil || r.Stop != StopCancelled || r.InDoubt.Calls != 100 || !strings.Contains(told, "a batch at provider p") {
+		t.Fatalf("%+v, %v, told %q", r, err, told)
+	}
+	// What is out counts against the budget, and what comes back is not in the way of it.
+	w.Budget = Budget{Calls: 100, Tokens: NoCap, MicroUSD: NoCap}
+	b.run(w)
+	if c := b.journal(w); c.ByRoute["batches"].Answered != 1 {
+		t.Errorf("routes: %+v", c.ByRoute)
+	}
+}
+
+func TestARefusedBatchIsToldInTheEndpointsWords(t *testing.T) {
+	t.Parallel()
+	b := newPostBench(t, 60, pocketlm.Faults{})
+	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.URL.Path, "/v1/batches/batch_") {
+			fmt.Fprintf(rw, `{"id":%q,"status":"failed","errors":{"data":[{"code":"model_not_in_plan","message":"not for you","line":1}]}}`, req.URL.Path[len("/v1/batches/"):])
+			return
+		}
+		proxy.ServeHTTP(rw, req)
+	}))
+	defer front.Close()
+	b.deps.Models = llm.NewPool(map[string]llm.Provider{"p": postProvider(front.URL + "/v1")})
+	_, err = Run(t.Context(), b.deps, b.byPost("out"), nil)
+	var e *Error
+	if !errors.As(err, &e) || e.Class != ClassBatch || e.Retryable() || !strings.Contains(err.Error(), "line 1: model_not_in_plan: not for you") {
+		t.Fatalf("%v", err)
+	}
+}
+
+// TestKilledAroundABatchNothingIsPaidTwice kills children at each of their requests to the endpoint and each of their
+// writes about a batch, once before and once after they took effect.
+func TestKilledAroundABatchNothingIsPaidTwice(t *testing.T) {
+	t.Parallel()
+	const rows = 90
+	want, _ := liveRows(t, rows, pocketlm.Faults{})
+	for _, what := range []string{"asked", "upload", "create", "sent", "harvest", "done", "forget"} {
+		for _, side := range []string{"before ", "after "} {
+			t.Run(side+what, func(t *testing.T) {
+				b := newPostBench(t, rows, pocketlm.Faults{BatchExpires: 0.3})
+				killAround(t, b, side+what)
+				if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, b.byPost("out"))); d != "" {
+					t.Fatal("rows differ from an undisturbed run")
+				}
+				c := b.journal(b.byPost("out"))
+				if got := c.ByRoute["batches"].Answered; got != 1 {
+					t.Errorf("%d batches were made", got)
+				}
+			})
+		}
+	}
+}
+
+// killAround kills a first child at a point of its life and lets a second one finish.
+func killAround(t *testing.T, b *postBench, point string) {
+	t.Helper()
+	cfg := s3test.Config(t)
+	var err error
+	if b.st, err = blob.Open(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.in = b.segments("segments", int(b.in.Rows), 0)
+	victims := make(chan *exec.Cmd, 1)
+	at := func(name string) (killed bool) {
+		if name != point {
+			return false
+		}
+		select {
+		case victim := <-victims:
+			_ = victim.Process.Kill()
+			_ = victim.Wait()
+			return true
+		default:
+			return false // the second child
+		}
+	}
+	between := func(target string, name func(*http.Request) string) string {
+		u, err := url.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := &httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = u.Scheme, u.Host, r.In.Host
+			},
+			ErrorLog: log.New(io.Discard, "", 0),
+		}
+		front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			n := name(req)
+			if n != "" && at("before "+n) {
+				panic(http.ErrAbortHandler)
+			}
+			if point != "after "+n {
+				proxy.ServeHTTP(rw, req)
+				return
+			}
+			reply := httptest.NewRecorder()
+			proxy.ServeHTTP(reply, req)
+			if at("after " + n) {
+				panic(http.ErrAbortHandler)
+			}
+			for k, v := range reply.Header() {
+				rw.Header()[k] = v
+			}
+			rw.WriteHeader(reply.Code)
+			_, _ = rw.Write(reply.Body.Bytes())
+		}))
+		t.Cleanup(front.Close)
+		return front.URL
+	}
+	endpoint := between(strings.TrimSuffix(b.url, "/v1"), func(r *http.Request) string {
+		switch path := strings.TrimPrefix(r.URL.Path, "/v1/"); {
+		case r.Method == http.MethodPost && path == "files":
+			return "upload"
+		case r.Method == http.MethodPost && path == "batches":
+			return "create"
+		case strings.HasSuffix(path, "/content"):
+			return "harvest"
+		case r.Method == http.MethodDelete:
+			return "forget"
+		}
+		return ""
+	})
+	cfg.Endpoint = between(cfg.Endpoint, func(r *http.Request) string {
+		for _, what := range []string{"asked", "sent", "done"} {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "-"+what+".json") {
+				return what
+			}
+		}
+		return ""
+	})
+	o := order{Blob: cfg, URL: endpoint + "/v1", Work: b.byPost("out"), Post: true}
+	victim := o.start(t)
+	victims <- victim
+	deadline := time.After(30 * time.Second)
+	for len(victims) > 0 {
+		select {
+		case <-deadline:
+			t.Fatal("the child does not come to the point")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	paid := b.sum(o.Work)
+	c, err := pocketlm.ReadJournal(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := c.ByRoute[routeLive].Answered + c.ByRoute[routePost].Answered
+	if paid.Spent.Calls > answered || answered > paid.Spent.Calls+paid.InDoubt.Calls {
+		t.Fatalf("ledger %d, answered %d, in doubt %d", paid.Spent.Calls, answered, paid.InDoubt.Calls)
+	}
+	if err := o.start(t).Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDeliveryOf(t *testing.T) {
+	t.Parallel()
+	has, hasNot := llm.Provider{Batch: true}, llm.Provider{}
+	for _, c := range []struct {
+		wish string
+		p    llm.Provider
+		want string
+	}{
+		{"", has, DeliveryLive},
+		{DeliveryLive, has, DeliveryLive},
+		{DeliveryAuto, has, DeliveryBatch},
+		{DeliveryAuto, hasNot, DeliveryLive},
+		{DeliveryBatch, hasNot, DeliveryBatch},
+	} {
+		if got := Delivery(c.wish, c.p); got != c.want {
+			t.Errorf("%q at %+v is %s, want %s", c.wish, c.p.Batch, got, c.want)
+		}
+	}
+	live, post := Work{Task: TaskRate}, Work{Task: TaskRate, Delivery: DeliveryBatch}
+	if Scope(live) != Scope(post) || Fingerprint(live) != Fingerprint(post) {
+		t.Error("the way of delivery changes what answers are looked for")
+	}
+}
