@@ -37,7 +37,7 @@ func (s *Sets) FindDataset(ctx context.Context, dir string) (FoundDataset, error
 	}
 	totals := dataset.RangeSummary{
 		To: ref.Partitions(), Input: m.Input, Rows: m.Rows, Rejected: m.Rejected, Digest: m.Digest, Bytes: m.Bytes,
-		Histogram: m.Histogram,
+		Histogram: m.Histogram, Answers: m.Answers,
 	}
 	for _, r := range m.Ranges {
 		totals.Usage = totals.Usage.Add(r.Usage)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/eval"
 	"github.com/selfalign/selfalign/internal/report"
 )
 
@@ -97,6 +98,8 @@ type IterationSummary struct {
 	Judge     dataset.ModelRef `json:"judge"`
 	Model     dataset.ModelRef `json:"model"`
 	Histogram map[string]int64 `json:"histogram"`
+	// Calibration is how the judge did on pairs known to be good or bad; nil when it was not tried out.
+	Calibration *eval.Calibration `json:"calibration,omitempty"`
 }
 
 // Phases of a run, as Status tells them.
@@ -127,6 +130,10 @@ type Status struct {
 	Budget     config.Budget      `json:"budget"`
 	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
 	Distilled  bool               `json:"distilled"`        // a fixed judge rated, not the model itself
+	// Calibration is that of the current iteration, whose set is not there yet.
+	Calibration *eval.Calibration `json:"calibration,omitempty"`
+	// Warnings are what a person should look at, though the run goes on.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // States of a stage.
@@ -161,6 +168,7 @@ type StageStatus struct {
 	Histogram  map[string]int64 `json:"histogram,omitempty"`
 	Loss       float64          `json:"loss,omitempty"`
 	Detail     string           `json:"detail,omitempty"`
+	Answers    dataset.Answers  `json:"answers,omitzero"`      // of models, as they could be read
 	WorkflowID string           `json:"workflow_id,omitempty"` // the child workflow that does it
 	StartedAt  time.Time        `json:"started_at"`
 	EndedAt    time.Time        `json:"ended_at"`

@@ -34,6 +34,15 @@ func details(s Status, now time.Time) string {
 	}
 	for _, set := range s.Sets {
 		fmt.Fprintf(&b, "\nIteration %d: **%d** selected; scores %s\n", set.Iteration, set.Selected, histogram(set.Histogram))
+		if set.Calibration != nil {
+			fmt.Fprintf(&b, "\nIts judge: %s\n", judgeLine(*set.Calibration))
+		}
+	}
+	if n := len(s.Sets); s.Calibration != nil && (n == 0 || s.Sets[n-1].Iteration != s.Iteration) {
+		fmt.Fprintf(&b, "\nThe judge of iteration %d: %s\n", s.Iteration, judgeLine(*s.Calibration))
+	}
+	for _, w := range s.Warnings {
+		fmt.Fprintf(&b, "\n⚠ %s\n", cell(w))
 	}
 	return b.String()
 }

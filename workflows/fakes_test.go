@@ -17,6 +17,7 @@ import (
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/eval"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/stage"
 )
@@ -38,6 +39,7 @@ type world struct {
 
 	ask    func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
 	poll   func(in activities.PollInput) (activities.TrainingStatus, error)
+	judge  eval.Calibration
 	digest func(dir string) string
 }
 
@@ -158,6 +160,19 @@ func (f *fakeSets) CommitDataset(_ context.Context, in activities.CommitDatasetI
 	return ref, nil
 }
 
+func (f *fakeSets) PairCalibration(_ context.Context, in activities.CalibrationInput) (dataset.Ref, error) {
+	if in.Seeds.Rows < 2 {
+		return dataset.Ref{}, nil
+	}
+	return dataset.Ref{Kind: dataset.KindCandidates, Dir: in.Output, Rows: 2 * int64(in.Pairs), Digest: "pairs"}, nil
+}
+
+func (f *fakeSets) MeasureCalibration(_ context.Context, in activities.MeasureInput) (eval.Calibration, error) {
+	c := f.w.judge
+	c.Threshold, c.OnTraining = in.Threshold, in.OnTraining
+	return c, nil
+}
+
 func (f *fakeSets) SelectPartition(_ context.Context, s activities.SelectWork) (activities.PartitionResult, error) {
 	return f.w.done(s.Output, s.Partition, f.w.rows, f.w.rows, 0), nil
 }
@@ -222,9 +237,10 @@ func (f *fakeRuns) WriteReport(_ context.Context, in activities.ReportInput) (st
 	return "s3://bucket/" + activities.ReportKey(in.Known.Run), nil
 }
 
-// spec is a run of two iterations.
+// spec is a run of two iterations that does not try its judges out.
 func spec() config.Run {
 	s := config.DefaultRun()
+	s.Rate.Calibration.Pairs = 0
 	s.Name = "demo"
 	s.Model = config.Model{Base: "base", Provider: "p", Trainer: "tuner", Server: "tuner"}
 	return s

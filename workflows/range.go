@@ -50,12 +50,14 @@ type RangeProgress struct {
 	Reused    int64               `json:"reused"`
 	Paid      activities.Spending `json:"paid"` // by finished and unfinished partitions alike
 	Histogram map[string]int64    `json:"histogram,omitempty"`
+	Answers   dataset.Answers     `json:"answers,omitzero"`
 }
 
 func (p *RangeProgress) add(r dataset.RangeSummary) {
 	p.Done += r.Input
 	p.Rejected += r.Rejected
 	p.Reused += r.Reused
+	p.Answers = p.Answers.Add(r.Answers)
 	p.Histogram = addHistograms(p.Histogram, r.Histogram)
 }
 

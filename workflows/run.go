@@ -25,6 +25,7 @@ type run struct {
 	cancels map[string]workflow.CancelFunc   // by stage key: stops the stage so that it can be started again
 	ranges  map[string]map[int]RangeProgress // by stage key and first partition
 	abort   workflow.CancelFunc              // ends the run as cancelled
+	trial   *trial                           // of this iteration's judge; nil: none
 	report  string
 	updated time.Time
 }
@@ -77,7 +78,7 @@ func (r *run) inFlight(task string) int {
 	if n := r.st.Settings.InFlight; n != nil {
 		return *n
 	}
-	if task == stage.TaskRate {
+	if task == stage.TaskRate || task == stage.TaskCalibrate {
 		return r.in.Spec.Rate.InFlight
 	}
 	return r.in.Spec.Augment.InFlight

@@ -88,7 +88,11 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 			return false, err
 		}
 	}
-	ratings, judge, err := r.rate(ctx)
+	work := r.rating()
+	if err := r.tryJudge(ctx, work); err != nil {
+		return false, err
+	}
+	ratings, err := r.ask(ctx, "rate", work, dataset.KindRatings)
 	if err != nil {
 		return false, err
 	}
@@ -96,8 +100,12 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	calibration, err := r.measured(ctx)
+	if err != nil {
+		return false, err
+	}
 	set := IterationSummary{
-		Iteration: t, Ratings: ratings, Training: training, Judge: judge, Threshold: r.threshold(),
+		Iteration: t, Ratings: ratings, Training: training, Judge: work.Model, Threshold: r.threshold(), Calibration: calibration,
 		Selected: training.Rows - r.st.Seeds.Rows, Histogram: r.stage(r.key("rate")).Histogram,
 	}
 	if training.Digest == r.st.Training.Digest {
@@ -176,21 +184,20 @@ func (r *run) augment(ctx workflow.Context, training dataset.Ref) error {
 	return nil
 }
 
-// rate has every pair of A rated: by the model of the iteration before, as the paper does, or by the fixed judge.
-func (r *run) rate(ctx workflow.Context) (ratings dataset.Ref, judge dataset.ModelRef, err error) {
-	if j := r.in.Spec.Rate.Judge; j != nil {
+// rating is how every pair of A is rated: by the model of the iteration before, as the paper does, or by the fixed judge.
+func (r *run) rating() stage.Work {
+	a := r.in.Spec.Rate
+	var judge dataset.ModelRef
+	if j := a.Judge; j != nil {
 		judge = dataset.ModelRef{Provider: j.Provider, Name: j.Model, Revision: j.Model}
 	} else {
 		judge = r.st.Models[len(r.st.Models)-1]
 	}
-	a := r.in.Spec.Rate
-	work := stage.Work{
+	return stage.Work{
 		Task: stage.TaskRate, Run: r.name, Input: r.st.Candidates, Output: r.dir(r.st.Iteration, dataset.KindRatings),
-		Model: judge, Sampling: sampling(a.Sampling), Samples: a.Samples, Attempts: a.Attempts,
+		Model: judge, Sampling: sampling(a.Sampling), Samples: a.Samples, Attempts: a.Attempts, Method: a.Method, Rubric: a.Rubric,
 		Prompt: r.in.Spec.Prompts.Rate, Iteration: r.st.Iteration,
 	}
-	ratings, err = r.ask(ctx, "rate", work, dataset.KindRatings)
-	return ratings, judge, err
 }
 
 // ask runs a stage of model calls. It is started again when it was paused, when it ran out of budget, and when another

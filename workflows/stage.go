@@ -85,5 +85,6 @@ func (p *RangeProgress) join(q RangeProgress) {
 	p.Rejected += q.Rejected
 	p.Reused += q.Reused
 	p.Paid = p.Paid.Add(q.Paid)
+	p.Answers = p.Answers.Add(q.Answers)
 	p.Histogram = addHistograms(p.Histogram, q.Histogram)
 }

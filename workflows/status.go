@@ -85,7 +85,7 @@ func (r *run) sumRanges(ctx workflow.Context, key string) {
 	}
 	s := r.stage(key)
 	s.Done, s.Rejected, s.Reused = sum.Done, sum.Rejected, sum.Reused
-	s.Usage, s.InDoubt, s.Histogram = sum.Paid.Spent, sum.Paid.InDoubt, sum.Histogram
+	s.Usage, s.InDoubt, s.Histogram, s.Answers = sum.Paid.Spent, sum.Paid.InDoubt, sum.Histogram, sum.Answers
 	r.changed(ctx)
 }
 
@@ -107,6 +107,10 @@ func (r *run) status() Status {
 		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.report,
 		Distilled: r.fixedJudge(),
 	}
+	if r.trial != nil {
+		s.Calibration = &r.trial.result
+	}
+	s.Warnings = warnings(s.Stages, s.Sets, s.Calibration)
 	switch {
 	case r.phase != "":
 		s.Phase = r.phase
