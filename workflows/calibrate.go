@@ -36,6 +36,7 @@ func (r *run) tryJudge(ctx workflow.Context, rating stage.Work) error {
 		return err
 	}
 	work := rating
+	work.Delivery = stage.DeliveryLive // few calls, that all the others wait for
 	work.Task, work.Input, work.Output = stage.TaskCalibrate, made, r.dir(r.st.Iteration, "calibration-ratings")
 	ratings, err := r.ask(ctx, "calibrate", work, dataset.KindRatings)
 	if err != nil {

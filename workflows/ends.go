@@ -48,6 +48,7 @@ func (r *run) writeReport(ctx workflow.Context) error {
 		Run: r.name, Phase: s.Phase, Message: s.Message, StartedAt: s.StartedAt, At: workflow.Now(ctx),
 		Iterations: s.Iterations, Threshold: r.threshold(), Seeds: r.st.Seeds, Segments: r.st.Segments, Candidates: r.st.Candidates,
 		Backward: r.st.Backward, Trainings: r.st.Trainings, Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: r.in.Digest,
+		Warnings: s.Warnings,
 	}
 	if r.phase != "" {
 		known.EndedAt = known.At
@@ -60,7 +61,7 @@ func (r *run) writeReport(ctx workflow.Context) error {
 	for _, set := range s.Sets {
 		known.Rounds = append(known.Rounds, report.Round{
 			Iteration: set.Iteration, Ratings: set.Ratings, Training: set.Training, Selected: set.Selected,
-			Threshold: set.Threshold, Judge: set.Judge, Model: set.Model,
+			Threshold: set.Threshold, Judge: set.Judge, Model: set.Model, Calibration: set.Calibration,
 		})
 	}
 	for _, st := range s.Stages {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/eval"
 )
 
 // Input is what is known of a run besides its datasets.
@@ -35,6 +36,7 @@ type Input struct {
 	SpecDigest string   `json:"spec_digest"`
 	Teachers   []string `json:"teachers"` // what rated or wrote in the model's place, such as "gpt-4o rated"; none: not distilled
 	Links      []Link   `json:"links"`    // http and https only; others are shown as text
+	Warnings   []string `json:"warnings"` // what a person should look at
 }
 
 // Round is one iteration.
@@ -46,6 +48,8 @@ type Round struct {
 	Threshold float64          `json:"threshold"` // 0: Input.Threshold
 	Judge     dataset.ModelRef `json:"judge"`
 	Model     dataset.ModelRef `json:"model"` // M_t
+	// Calibration is how the judge did on pairs known to be good or bad; nil when it was not tried out.
+	Calibration *eval.Calibration `json:"calibration,omitempty"`
 }
 
 // Stage is one step of the run and what it cost.

@@ -28,6 +28,9 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"dash":         dash,
 	"dash64":       func(n int) string { return dash(int64(n)) },
 	"compact":      compact,
+	"tried":        tried,
+	"onTraining":   onTraining,
+	"paperJudges":  func() any { return selectionQuality },
 	"width":        func(n, most int64) string { return ratio(float64(n), float64(most)) },
 	"share":        func(s float64) string { return ratio(s, 1) },
 	"percent":      func(n, of int64) string { return percentOf(float64(n) / float64(max(of, 1))) },
@@ -73,6 +76,7 @@ func sections(d Data) (out []section) {
 	}{
 		{section{"flow", "In and out"}, len(d.Flow) > 0},
 		{section{"scores", "Scores"}, len(d.Histograms) > 0},
+		{section{"judge", "Judge quality"}, len(tried(d)) > 0},
 		{section{"changes", "Judges"}, len(d.Changes) > 0},
 		{section{"sets", "Sets"}, len(d.Sets) > 0},
 		{section{"samples", "Pairs"}, len(d.Samples) > 0},

@@ -18,6 +18,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/internal/eval"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -157,7 +158,7 @@ func example(t *testing.T, st *blob.Store, n int, spice string) Input {
 		Run: "humpback-small" + spice, Phase: "completed", Message: "", StartedAt: at(0), EndedAt: at(48), At: at(49), Iterations: 2, Threshold: 4.5, Base: "pocketlm-base" + spice,
 		Backward: dataset.ModelRef{Provider: "pocket", Name: "ft:pocketlm-base:back" + spice, Revision: "5b1f0c2e9a7d4e33a1b2c3d4e5f60718"},
 		Spec:     "name: humpback-small\niterations: 2\ncurate:\n  threshold: 4.5\n" + spice, SpecDigest: "77aa55cc11ee",
-		Budget: Budget{USD: 25}, Links: []Link{{"Temporal UI", "http://127.0.0.1:8233/"}, {"datasets" + spice, "s3://bucket/runs/humpback-small"}},
+		Budget: Budget{USD: 25}, Warnings: []string{"iteration 1: 83 % of the ratings are 5" + spice}, Links: []Link{{"Temporal UI", "http://127.0.0.1:8233/"}, {"datasets" + spice, "s3://bucket/runs/humpback-small"}},
 	}
 	in.Seeds = commit(t, st, "runs/d/seeds", 2, dataset.Manifest{Kind: dataset.KindSeeds}, seeds, away["seeds"])
 	in.Segments = commit(t, st, "runs/d/segments", 3, dataset.Manifest{Kind: dataset.KindSegments}, segments, away["segments"])
@@ -173,6 +174,10 @@ func example(t *testing.T, st *blob.Store, n int, spice string) Input {
 		in.Rounds = append(in.Rounds, Round{
 			Iteration: it, Ratings: rated, Training: trained, Selected: int64(len(training[it]) - len(train0)), Judge: judge,
 			Model: dataset.ModelRef{Provider: "pocket", Name: fmt.Sprintf("ft:pocketlm-base:m%d", it), Revision: fmt.Sprintf("%032x", 7701+it)},
+			Calibration: &eval.Calibration{
+				Positives: 50, Negatives: 49, Rated: 97, ParseRate: 0.951, Threshold: 4.5, TruePositives: int64(20 * it), FalsePositives: 3,
+				Precision: float64(20*it) / float64(20*it+3), Recall: 0.4 * float64(it), MeanPositive: 4.1, MeanNegative: 1.8 - 0.2*float64(it), AUC: 0.9, OnTraining: true,
+			},
 		})
 	}
 	usage := func(calls int64) dataset.Usage {

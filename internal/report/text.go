@@ -19,6 +19,9 @@ func Text(w io.Writer, d Data) error {
 	for _, t := range d.Teachers {
 		fmt.Fprintf(&b, "Distilled: %s\n", plain(t, 80))
 	}
+	for _, w := range d.Warnings {
+		fmt.Fprintf(&b, "%s\n", wrap("Worth a look: "+plain(w, 400), 100))
+	}
 	for _, t := range tables(d) {
 		b.WriteString("\n" + t.title + "\n")
 		t.text(&b)
@@ -49,6 +52,12 @@ func Markdown(w io.Writer, d Data) error {
 		b.WriteString("\n**Distilled.** A teacher other than the model itself took part:\n\n")
 		for _, t := range d.Teachers {
 			b.WriteString("- " + markdown(plain(t, 200)) + "\n")
+		}
+	}
+	if len(d.Warnings) > 0 {
+		b.WriteString("\n**Worth a look:**\n\n")
+		for _, w := range d.Warnings {
+			b.WriteString("- " + markdown(plain(w, 400)) + "\n")
 		}
 	}
 	for _, t := range tables(d) {
@@ -83,6 +92,9 @@ func tables(d Data) (out []table) {
 		}
 		out = append(out, t)
 	}
+	if rounds := tried(d); len(rounds) > 0 {
+		out = append(out, judgesTable(rounds))
+	}
 	if len(d.Sets) > 0 {
 		t := table{title: "Sets and lengths in characters", texts: 1, head: []string{"set", "pairs", "instruction", "output", "paper: pairs", "instruction", "output"}}
 		for _, s := range d.Sets {
@@ -114,6 +126,23 @@ func tables(d Data) (out []table) {
 		out = append(out, t)
 	}
 	return out
+}
+
+func judgesTable(rounds []Round) table {
+	t := table{title: "How good the judge is", texts: 1, head: []string{"judge", "pairs", "precision", "recall", "AUC", "mean, seed", "shuffled", "read"}}
+	if onTraining(rounds) {
+		t.title += " (trained on these seeds, which flatters it)"
+	}
+	two := func(f float64) string { return fmt.Sprintf("%.2f", f) }
+	for _, r := range rounds {
+		c := r.Calibration
+		t.add(fmt.Sprintf("iteration %d: %s", r.Iteration, plain(r.Judge.Name, 40)), num(c.Positives)+" + "+num(c.Negatives),
+			two(c.Precision), two(c.Recall), two(c.AUC), two(c.MeanPositive), two(c.MeanNegative), percentOf(c.ParseRate))
+	}
+	for _, p := range selectionQuality {
+		t.add("paper: "+p.Judge+", other pairs", "250", two(p.Precision), two(p.Recall), "–", "–", "–", "–")
+	}
+	return t
 }
 
 func scoresTable(d Data) table {
@@ -195,7 +224,7 @@ func plain(s string, n int) string {
 }
 
 var markdownEscapes = strings.NewReplacer(
-	`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "#", `\#`, "!", `\!`, "~", `\~`, "://", "&colon;//",
+	`\`, `\\`, "](", `\]\(`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "#", `\#`, "!", `\!`, "~", `\~`, "://", "&colon;//",
 )
 
 func markdown(s string) string { return markdownEscapes.Replace(s) }

@@ -207,6 +207,21 @@ func lede(d Data) string {
 	return fmt.Sprintf("%s Out came%s; with the seeds, %s were what %s was trained on.", in, rated, plural(rows, "pair", "pairs"), model)
 }
 
+// tried returns the rounds whose judge was tried out.
+func tried(d Data) (out []Round) {
+	for _, r := range d.Rounds {
+		if r.Calibration != nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// onTraining reports whether a judge was tried out on what it was trained on.
+func onTraining(rounds []Round) bool {
+	return slices.ContainsFunc(rounds, func(r Round) bool { return r.Calibration != nil && r.Calibration.OnTraining })
+}
+
 type tile struct{ Label, Value, Sub string }
 
 func tiles(d Data) []tile {

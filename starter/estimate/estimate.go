@@ -103,6 +103,7 @@ func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Pr
 			p.train("train myx", t, seeds, pair)
 			p.augment(t, segments)
 		}
+		p.calibrate(t, seeds)
 		p.rate(t, segments)
 		p.train(fmt.Sprintf("train m%d", t), t, seeds, pair)
 	}
@@ -134,6 +135,18 @@ func (p *planner) rate(t int, segments Texts) {
 	asked := config.ModelsAsked(p.run, p.worker)
 	p.ask("rate", t, asked[len(asked)-1], s, segments.Rows*int64(max(1, p.run.Rate.Samples)), unreadableRatings,
 		p.prompt.Rate+instructionTokens+segments.Output, math.Min(ratingTokens, float64(s.MaxTokens)))
+}
+
+// calibrate tries the judge out on seed pairs, and on as many shuffled ones.
+func (p *planner) calibrate(t int, seeds Texts) {
+	pairs := min(int64(p.run.Rate.Calibration.Pairs), seeds.Rows)
+	if pairs < 2 {
+		return
+	}
+	s := p.run.Rate.Sampling
+	asked := config.ModelsAsked(p.run, p.worker)
+	p.ask("calibrate", t, asked[len(asked)-1], s, 2*pairs*int64(max(1, p.run.Rate.Samples)), unreadableRatings,
+		p.prompt.Rate+seeds.Instruction+seeds.Output, math.Min(ratingTokens, float64(s.MaxTokens)))
 }
 
 // ask adds a stage of rows × calls to a model.

@@ -15,6 +15,7 @@ import (
 
 func setup() (config.Run, config.Worker) {
 	r := config.DefaultRun()
+	r.Rate.Calibration.Pairs = 0
 	r.Name, r.Model = "r", config.Model{Base: "b", Trainer: "t"}
 	w := config.DefaultWorker()
 	w.Providers = map[string]config.Provider{"p": {
@@ -67,6 +68,26 @@ func TestPlanOfThePaper(t *testing.T) {
 	}
 	if len(p.Warnings) != 0 {
 		t.Errorf("warnings: %v", p.Warnings)
+	}
+}
+
+func TestCalibrationIsPlanned(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	without := estimate.Make(r, w, seeds, segments, prompts)
+	r.Rate.Calibration.Pairs, r.Rate.Samples = 50, 2
+	p := estimate.Make(r, w, seeds, segments, prompts)
+	if got, want := names(p), "train myx, augment, train m0, calibrate, rate, train m1, calibrate, rate, train m2"; got != want {
+		t.Fatalf("stages are %s", got)
+	}
+	c := p.Stages[3]
+	if c.Rows != 200 || c.Calls != 227 || c.PromptTokens != 227*(500+40+260) || c.Cost == nil || p.AtMost.Calls <= without.AtMost.Calls {
+		t.Errorf("%+v", c)
+	}
+	few := seeds
+	few.Rows = 1
+	if got := names(estimate.Make(r, w, few, segments, prompts)); strings.Contains(got, "calibrate") {
+		t.Errorf("stages are %s", got)
 	}
 }
 

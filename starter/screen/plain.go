@@ -18,6 +18,8 @@ type plain struct {
 	phase  string
 	stages map[string]told
 	sets   int
+	judges int // the last iteration whose judge was told of
+	warned map[string]bool
 }
 
 type told struct {
@@ -38,6 +40,13 @@ func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
 		p.stages[key] = told{s.State, now, s.Done}
 		fmt.Fprintln(out, line(s, r.of(s)))
 	}
+	for _, j := range judges(seen) {
+		if j.iteration > p.judges {
+			fmt.Fprintln(out, Clean(j.text))
+			p.judges = j.iteration
+		}
+	}
+	p.warn(out, seen.Warnings)
 	sets := histograms(seen)
 	for n, set := range sets {
 		if n >= p.sets && set.ended {
@@ -54,6 +63,25 @@ func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
 	if phase != p.phase {
 		p.phase = phase
 		fmt.Fprintf(out, "%s %s · %s\n", seen.Run, phase, Spending(seen.Status))
+	}
+}
+
+// warn prints each warning once. Its figures may move while a stage goes on, its words do not.
+func (p *plain) warn(out io.Writer, warnings []string) {
+	for _, w := range warnings {
+		key := strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, strings.TrimPrefix(w, "iteration "))
+		if number, _, ok := strings.Cut(strings.TrimPrefix(w, "iteration "), ":"); ok {
+			key = number + key
+		}
+		if !p.warned[key] {
+			p.warned[key] = true
+			fmt.Fprintln(out, "warning: "+Clean(w))
+		}
 	}
 }
 

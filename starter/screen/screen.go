@@ -29,7 +29,7 @@ type Screen struct {
 
 // New returns a screen on out. It is a terminal's when out is one.
 func New(out io.Writer) *Screen {
-	s := &Screen{out: out, rates: rates{}, plain: plain{stages: map[string]told{}}}
+	s := &Screen{out: out, rates: rates{}, plain: plain{stages: map[string]told{}, warned: map[string]bool{}}}
 	f, ok := out.(*os.File)
 	if ok && isatty.IsTerminal(f.Fd()) && os.Getenv("TERM") != "dumb" {
 		s.tty, s.color = true, os.Getenv("NO_COLOR") == ""

@@ -14,6 +14,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/eval"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 	"github.com/selfalign/selfalign/workflows"
@@ -41,6 +42,20 @@ func midRun() runs.Seen {
 	}}
 }
 
+// tried is a run whose judge was tried out, and is no good.
+func tried() runs.Seen {
+	seen := midRun()
+	seen.Calibration = &eval.Calibration{
+		Positives: 50, Negatives: 50, Rated: 97, ParseRate: 0.83, Threshold: 4.5, TruePositives: 10, FalsePositives: 8,
+		Precision: 0.56, Recall: 0.2, AUC: 0.55, MeanPositive: 3.2, MeanNegative: 3.1, OnTraining: true,
+	}
+	seen.Warnings = []string{
+		"iteration 1: only 83 % of the judge's answers could be read. Try rate.method: json, more rate.max_tokens, or another judge",
+		"iteration 1: the judge rates seed pairs hardly above shuffled ones (AUC 0.55; 0.5 is chance): its selection means little",
+	}
+	return seen
+}
+
 func rate(s workflows.StageStatus) float64 {
 	if s.State == "running" {
 		return 2.6
@@ -65,7 +80,7 @@ func TestTable(t *testing.T) {
 		name          string
 		seen          runs.Seen
 		width, height int
-	}{{"running", midRun(), 120, 40}, {"narrow", midRun(), 60, 40}, {"usual", midRun(), 80, 24}, {"low", midRun(), 120, 9}, {"completed", done, 120, 40}, {"blocked", blocked, 100, 40}, {"hostile", hostile, 100, 40}} {
+	}{{"running", midRun(), 120, 40}, {"tried", tried(), 140, 40}, {"tried-narrow", tried(), 60, 40}, {"narrow", midRun(), 60, 40}, {"usual", midRun(), 80, 24}, {"low", midRun(), 120, 9}, {"completed", done, 120, 40}, {"blocked", blocked, 100, 40}, {"hostile", hostile, 100, 40}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			lines := screen.Table(tt.seen, rate, began.Add(200*time.Second), tt.width, tt.height, false)
@@ -98,6 +113,11 @@ func TestPipe(t *testing.T) {
 	}
 	seen.Stages[3].State, seen.Stages[3].EndedAt = "done", began.Add(200*time.Second)
 	seen.Sets = []workflows.IterationSummary{{Iteration: 1, Histogram: seen.Stages[3].Histogram, Selected: 10}}
+	s.Show(seen, now.Add(40*time.Second))
+	seen.Calibration, seen.Warnings = tried().Calibration, tried().Warnings
+	seen.Sets[0].Calibration = seen.Calibration
+	s.Show(seen, now.Add(40*time.Second))
+	seen.Warnings[0] = strings.Replace(seen.Warnings[0], "83", "84", 1) // no other warning
 	s.Show(seen, now.Add(40*time.Second))
 	seen.Phase, seen.Message = workflows.PhaseBlocked, "no money\nadd some"
 	s.Show(seen, now.Add(41*time.Second))

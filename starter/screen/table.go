@@ -36,6 +36,13 @@ func Table(seen runs.Seen, rate func(workflows.StageStatus) float64, now time.Ti
 	for _, set := range histograms(seen) {
 		tail.scores(set)
 	}
+	for _, line := range judges(seen) {
+		if len(tail.lines) == 0 {
+			tail.add("", "")
+		}
+		tail.add("", line.text)
+	}
+	tail.warnings(seen)
 	tail.foot(seen)
 	room := height - len(p.lines) - len(tail.lines) - 2
 	stages := seen.Stages
@@ -293,6 +300,33 @@ func (s scores) String() string {
 		text += fmt.Sprintf("   selected %s of %s", Count(s.selected), Count(all))
 	}
 	return text
+}
+
+// judge is how good the judge of one iteration is, in a line.
+type judge struct {
+	iteration int
+	text      string
+}
+
+// judges returns a line for each iteration whose judge was tried out.
+func judges(seen runs.Seen) (out []judge) {
+	for t := 1; t <= seen.Iteration; t++ {
+		if line := seen.JudgeLine(t); line != "" {
+			out = append(out, judge{t, fmt.Sprintf("judge  %d   %s", t, line)})
+		}
+	}
+	return out
+}
+
+func (p *painter) warnings(seen runs.Seen) {
+	if len(seen.Warnings) > 0 {
+		p.add("", "")
+	}
+	for _, w := range seen.Warnings {
+		for _, part := range wrap("warning: "+Clean(w), p.width-1) {
+			p.add(yellow, part)
+		}
+	}
 }
 
 func (p *painter) foot(seen runs.Seen) {
