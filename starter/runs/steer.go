@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -44,10 +45,11 @@ func (c *Client) Update(ctx context.Context, run, name string, payload any) (wor
 	if errors.As(err, &refused) {
 		return status, &RefusedError{Run: run, Update: name, Message: refused.Message()}
 	}
-	if call.Err() != nil {
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	if call.Err() != nil || errors.As(err, &late) {
 		return status, &UnreachableError{
 			What: "a worker", Err: fmt.Errorf("none answered on %s within %v", workflows.QueueName(c.Queue, workflows.RoleControl), updateCall),
-			Try: "start a worker with the same settings; the update may still be taken then",
+			Try: "start a worker with the same settings; what was asked for is still done then, unless the run has ended",
 		}
 	}
 	return status, c.ended(ctx, run, c.temporalError(run, err))
@@ -57,8 +59,15 @@ func (c *Client) Update(ctx context.Context, run, name string, payload any) (wor
 func (c *Client) Cancel(ctx context.Context, run string) error {
 	call, cancel := context.WithTimeout(ctx, shortCall)
 	defer cancel()
-	err := c.temporalError(run, c.Temporal.CancelWorkflow(call, run, ""))
-	if err == nil {
+	described, err := c.Temporal.DescribeWorkflowExecution(call, run, "")
+	switch {
+	case err != nil:
+	case described.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		err = serviceerror.NewNotFound("the workflow has ended") // a server takes requests to cancel it all the same
+	default:
+		err = c.Temporal.CancelWorkflow(call, run, "")
+	}
+	if err = c.temporalError(run, err); err == nil {
 		return nil
 	}
 	return c.ended(ctx, run, err)
@@ -93,7 +102,7 @@ func (c *Client) Preflight(ctx context.Context) (warnings []string, err error) {
 	case err != nil:
 		return nil, c.reach(err)
 	case len(described.GetPollers()) == 0:
-		warnings = append(warnings, fmt.Sprintf("no worker is polling %s; the run waits until one does. Try: worker -w worker.yaml", queue))
+		warnings = append(warnings, fmt.Sprintf("no worker is polling %s; the run waits until one does. Try: worker -config worker.yaml", queue))
 	}
 	bucket, cancelBucket := context.WithTimeout(ctx, objectCall)
 	defer cancelBucket()
