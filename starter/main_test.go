@@ -13,11 +13,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/mock"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/mocks"
+	"google.golang.org/grpc"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -118,7 +121,7 @@ func TestFork(t *testing.T) {
 	m := mocked()
 	m.On("CheckHealth", mock.Anything, mock.Anything).Return(&client.CheckHealthResponse{}, nil)
 	m.On("DescribeTaskQueue", mock.Anything, mock.Anything, mock.Anything).Return(&workflowservice.DescribeTaskQueueResponse{}, nil)
-	m.On("GetSearchAttributes", mock.Anything).Return(nil, errors.New("not here"))
+	m.On("OperatorService").Return(operators{})
 	const template = "Rate:\n\t<x> \"{{.Output}}\" ü\n"
 	m.On("ExecuteWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.MatchedBy(func(in workflows.SelfTrainInput) bool {
 		return in.Spec.Name == "demo-k4" && in.Spec.Curate.Threshold == 4 && in.Spec.Prompts.Rate == template &&
@@ -147,6 +150,17 @@ func TestFork(t *testing.T) {
 	}
 }
 
+// operators is a Temporal that does not tell its search attributes.
+type operators struct {
+	operatorservice.OperatorServiceClient
+}
+
+func (operators) ListSearchAttributes(
+	context.Context, *operatorservice.ListSearchAttributesRequest, ...grpc.CallOption,
+) (*operatorservice.ListSearchAttributesResponse, error) {
+	return nil, errors.New("not here")
+}
+
 func mocked() *mocks.Client {
 	m := &mocks.Client{}
 	m.On("Close").Return()
@@ -158,7 +172,7 @@ func TestStart(t *testing.T) {
 	m := mocked()
 	m.On("CheckHealth", mock.Anything, mock.Anything).Return(&client.CheckHealthResponse{}, nil)
 	m.On("DescribeTaskQueue", mock.Anything, "selfalign-control", enumspb.TASK_QUEUE_TYPE_WORKFLOW).Return(&workflowservice.DescribeTaskQueueResponse{}, nil)
-	m.On("GetSearchAttributes", mock.Anything).Return(nil, errors.New("not here"))
+	m.On("OperatorService").Return(operators{})
 	m.On("ExecuteWorkflow", mock.Anything, mock.MatchedBy(func(o client.StartWorkflowOptions) bool {
 		return o.ID == "demo" && o.TaskQueue == "selfalign-control"
 	}), workflows.TypeSelfTrain, mock.MatchedBy(func(in workflows.SelfTrainInput) bool {
@@ -230,6 +244,9 @@ func TestSteering(t *testing.T) {
 		}).Return(nil)
 		return h
 	}, nil)
+	m.On("DescribeWorkflowExecution", mock.Anything, "demo", "").Return(&workflowservice.DescribeWorkflowExecutionResponse{
+		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+	}, nil)
 	m.On("CancelWorkflow", mock.Anything, "demo", "").Return(nil)
 	starter := bench(t, m)
 	for _, args := range [][]string{{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"}} {
@@ -252,7 +269,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	m := mocked()
 	gone := serviceerror.NewNotFound("workflow not found")
 	m.On("QueryWorkflow", mock.Anything, "nobody", "", workflows.QueryStatus).Return(nil, gone)
-	m.On("CancelWorkflow", mock.Anything, "nobody", "").Return(gone)
+	m.On("DescribeWorkflowExecution", mock.Anything, "nobody", "").Return(nil, gone)
 	m.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(nil, gone)
 	m.On("ListWorkflow", mock.Anything, mock.Anything).Return(&workflowservice.ListWorkflowExecutionsResponse{}, nil)
 	m.On("CheckHealth", mock.Anything, mock.Anything).Return(nil, serviceerror.NewUnavailable("connection refused"))

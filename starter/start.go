@@ -98,7 +98,7 @@ func startedLine(s runs.Started) string {
 	switch {
 	case s.New:
 		return fmt.Sprintf("run %s is started", s.Run)
-	case s.Phase == runs.PhaseStarting:
+	case s.Begun:
 		return fmt.Sprintf("run %s was recorded before and is started now", s.Run)
 	case seen.Ended():
 		return fmt.Sprintf("run %s has ended before: %s", s.Run, s.Phase)

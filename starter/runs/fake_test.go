@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/mock"
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -16,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/mocks"
+	"google.golang.org/grpc"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -36,6 +38,7 @@ type temporal struct {
 	cancelled  []string
 	down       error
 	pollers    int
+	attributes map[string]enumspb.IndexedValueType
 }
 
 func newTemporal() *temporal {
@@ -55,8 +58,21 @@ func (f *temporal) DescribeTaskQueue(context.Context, string, enumspb.TaskQueueT
 	return &workflowservice.DescribeTaskQueueResponse{Pollers: make([]*taskqueuepb.PollerInfo, f.pollers)}, f.down
 }
 
-func (f *temporal) GetSearchAttributes(context.Context) (*workflowservice.GetSearchAttributesResponse, error) {
-	return &workflowservice.GetSearchAttributesResponse{}, f.down
+func (f *temporal) OperatorService() operatorservice.OperatorServiceClient { return operators{f: f} }
+
+// operators knows the search attributes of the namespace.
+type operators struct {
+	operatorservice.OperatorServiceClient
+	f *temporal
+}
+
+func (o operators) ListSearchAttributes(
+	_ context.Context, in *operatorservice.ListSearchAttributesRequest, _ ...grpc.CallOption,
+) (*operatorservice.ListSearchAttributesResponse, error) {
+	if in.GetNamespace() != "default" {
+		return nil, serviceerror.NewNamespaceNotFound(in.GetNamespace())
+	}
+	return &operatorservice.ListSearchAttributesResponse{CustomAttributes: o.f.attributes}, o.f.down
 }
 
 func (f *temporal) ExecuteWorkflow(_ context.Context, o client.StartWorkflowOptions, _ any, args ...any) (client.WorkflowRun, error) {

@@ -1,8 +1,10 @@
 package runs_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	sdk "go.temporal.io/sdk/temporal"
 
 	"github.com/selfalign/selfalign/config"
@@ -272,6 +275,10 @@ func TestUpdates(t *testing.T) {
 	if err := c.Cancel(t.Context(), "a"); err != nil || len(f.cancelled) != 1 {
 		t.Errorf("cancel: %v", err)
 	}
+	f.executions["a"] = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED // a server takes a request to cancel what has ended
+	if err := c.Cancel(t.Context(), "a"); !isConflict(err) || len(f.cancelled) != 1 {
+		t.Errorf("cancel what is completed: %v", err)
+	}
 	put(t, c, "runs/a/status.json", workflows.Status{Run: "a", Phase: workflows.PhaseCancelled})
 	f.executions["a"] = enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED
 	if err := c.Cancel(t.Context(), "a"); !isConflict(err) || !strings.Contains(err.Error(), "run a has ended: cancelled") {
@@ -332,5 +339,38 @@ func TestFork(t *testing.T) {
 	}
 	if _, err := c.Fork(t.Context(), "a", 2, spec("a")); !isConflict(err) {
 		t.Errorf("onto itself: %v", err)
+	}
+}
+
+// The attributes are those of the namespace: a cluster's own list may lack them.
+func TestSearchAttributes(t *testing.T) {
+	t.Parallel()
+	c, f := setup(t)
+	for _, want := range []bool{false, true} {
+		run := fmt.Sprintf("with-%v", want)
+		if _, err := c.Start(t.Context(), spec(run), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.inputs[run].Search; got != want {
+			t.Errorf("with %d attributes there: search %v, want %v", len(f.attributes), got, want)
+		}
+		f.attributes = map[string]enumspb.IndexedValueType{
+			"SelfalignRun": 1, "SelfalignStage": 1, "SelfalignIteration": 1, "SelfalignModel": 1,
+		}
+	}
+}
+
+// Where no worker takes an update, the server gives up before the starter does.
+func TestUpdateWithoutWorker(t *testing.T) {
+	t.Parallel()
+	c, f := setup(t)
+	if _, err := c.Start(t.Context(), spec("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	f.update = func(string, []any) (workflows.Status, error) {
+		return workflows.Status{}, client.NewWorkflowUpdateServiceTimeoutOrCanceledError(context.DeadlineExceeded)
+	}
+	if _, err := c.Update(t.Context(), "a", workflows.UpdatePause, nil); !isUnreachable(err) || !strings.Contains(err.Error(), "cannot reach a worker: none answered on q-control") {
+		t.Errorf("no worker: %v", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
@@ -96,6 +97,7 @@ func readPrompt(path string) (string, error) {
 type Started struct {
 	Run   string `json:"run"`
 	New   bool   `json:"new"`   // false: the same run was there before
+	Begun bool   `json:"begun"` // its workflow was started now; false: it was started before
 	Phase string `json:"phase"` // of the run now, where it is known
 }
 
@@ -163,7 +165,7 @@ func (c *Client) execute(ctx context.Context, in workflows.SelfTrainInput, fresh
 		}
 		return Started{}, fmt.Errorf("start %s: %w", run, err)
 	}
-	return Started{Run: run, New: fresh, Phase: PhaseStarting}, nil
+	return Started{Run: run, New: fresh, Begun: true, Phase: PhaseStarting}, nil
 }
 
 func summary(s config.Run) string {
@@ -179,14 +181,14 @@ func summary(s config.Run) string {
 func (c *Client) hasSearchAttributes(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, shortCall)
 	defer cancel()
-	have, err := c.Temporal.GetSearchAttributes(ctx) //nolint:staticcheck // the call that every server knows
+	have, err := c.Temporal.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: c.Namespace})
 	if err != nil {
 		return false
 	}
 	for _, name := range []string{
 		workflows.AttributeRun.GetName(), workflows.AttributeStage.GetName(), workflows.AttributeIteration.GetName(), workflows.AttributeModel.GetName(),
 	} {
-		if _, ok := have.GetKeys()[name]; !ok {
+		if _, ok := have.GetCustomAttributes()[name]; !ok {
 			return false
 		}
 	}
