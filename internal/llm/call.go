@@ -69,7 +69,7 @@ func (c *Client) run(ctx context.Context, j *job) (Response, *Error) {
 		}
 		if wait > 0 {
 			j.waited += wait
-			if !sleep(admit, wait) {
+			if !sleepAside(admit, wait) {
 				return Response{}, c.finish(j, cancelled(admit, "wait to ask again"))
 			}
 		}

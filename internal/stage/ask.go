@@ -30,18 +30,21 @@ func (a *attempt[In, Out, Value]) ask(ctx context.Context, missing []int) (stop 
 	defer stopDrain()
 
 	w := newWindow(missing, halt)
+	output := a.deps.Store.URI(a.work.Output)
+	seats := seating.join(output, a.work.InFlight)
+	defer seating.leave(output, seats)
 	a.mu.Lock()
-	a.window = w
+	a.window, a.seats = w, seats
 	a.mu.Unlock()
 	var workers sync.WaitGroup
-	for range min(a.work.InFlight, len(missing)) {
+	for range min(2*a.work.InFlight, len(missing)) { // so many that some wait, and can use what others lend
 		workers.Go(func() {
 			for {
 				i, ok := w.take()
 				if !ok {
 					return
 				}
-				w.done(i, a.askOne(dispatch, calls, i))
+				w.done(i, a.askSeated(dispatch, calls, i))
 			}
 		})
 	}
@@ -58,6 +61,17 @@ func (a *attempt[In, Out, Value]) ask(ctx context.Context, missing []int) (stop 
 		}
 	}
 	return "", nil
+}
+
+// askSeated is askOne on a seat.
+func (a *attempt[In, Out, Value]) askSeated(dispatch, calls context.Context, i int) (again bool) {
+	s := &seat{table: a.seats}
+	if err := s.Take(dispatch); err != nil {
+		a.refuse(dispatch, err)
+		return false
+	}
+	defer s.Leave()
+	return a.askOne(dispatch, llm.WithSeat(calls, s), i)
 }
 
 // askOne asks one slot once and records what came of it. It reports whether the slot is to be asked again.

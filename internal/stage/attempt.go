@@ -34,6 +34,7 @@ type attempt[In, Out dataset.Row, Value any] struct {
 	rows     []In
 	slots    []slot[Value] // of row i: from i × Samples
 	window   *window
+	seats    *table
 	byPost   bool // what is asked now travels in a batch, at its price
 
 	proved atomic.Bool  // the endpoint has answered in this way
@@ -382,7 +383,7 @@ func (a *attempt[In, Out, Value]) snapshot() Progress {
 		}
 	}
 	if a.window != nil {
-		p.InFlight = a.window.flying()
+		p.InFlight = a.seats.flying.Load()
 	}
 	return p
 }

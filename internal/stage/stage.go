@@ -51,7 +51,7 @@ type Work struct {
 	Method    string           `json:"method,omitempty"` // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
 	Rubric    string           `json:"rubric,omitempty"` // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
 	Iteration int              `json:"iteration"`        // goes into the rows
-	InFlight  int              `json:"in_flight"`        // calls in flight at most; 0: DefaultInFlight
+	InFlight  int              `json:"in_flight"`        // its share of calls in flight, see seats.go; 0: DefaultInFlight
 	Budget    Budget           `json:"budget"`
 	Delivery  string           `json:"delivery,omitempty"` // how questions reach the endpoint; "" is DeliveryLive
 }

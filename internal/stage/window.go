@@ -81,9 +81,3 @@ func (w *window) end(stop string, err error) {
 		w.halt()
 	}
 }
-
-func (w *window) flying() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return int64(w.inFlight)
-}
