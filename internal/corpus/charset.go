@@ -14,10 +14,10 @@ import (
 
 // decode returns a document's bytes as UTF-8 text, or the reason why it is none.
 //
-// Valid UTF-8 is what it is. Else a byte order mark decides, then for HTML what the page declares, then whether the
-// bytes are mostly UTF-8 (each bad one becomes U+FFFD, and the segments that hold one are turned away later), else
+// Valid UTF-8 is what it is. Else a byte order mark decides, then what the server declared (contentType, may be empty),
+// then for HTML what the page declares, then whether the bytes are mostly UTF-8 (each bad one becomes U+FFFD, and the segments that hold one are turned away later), else
 // they are taken for Windows-1252, the superset of Latin-1 that browsers assume.
-func decode(body []byte, markup bool) (text, reason string) {
+func decode(body []byte, markup bool, contentType string) (text, reason string) {
 	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
 	if bytes.HasPrefix(body, []byte{0xff, 0xfe}) {
 		return decodeUTF16(body[2:], binary.LittleEndian), ""
@@ -31,8 +31,8 @@ func decode(body []byte, markup bool) (text, reason string) {
 	if utf8.Valid(body) {
 		return cleanBytes(body, markup), ""
 	}
-	if markup {
-		enc, name, certain := charset.DetermineEncoding(body[:min(len(body), 1024)], "")
+	if markup || contentType != "" {
+		enc, name, certain := charset.DetermineEncoding(body[:min(len(body), 1024)], contentType)
 		if certain && name != "utf-8" {
 			if out, err := enc.NewDecoder().Bytes(body); err == nil {
 				return cleanBytes(out, markup), ""

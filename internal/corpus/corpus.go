@@ -47,10 +47,14 @@ const (
 	ReasonTooDeep     = "too_deep"          // HTML nested deeper than its parser allows
 	ReasonTooMany     = "too_many_pieces"   // a document with more than MaxPieces sections
 	ReasonBadGzip     = "bad_gzip"          // broken or truncated compression
+	ReasonBadZstd     = "bad_zstd"          // the same of Zstandard
 	ReasonBomb        = "bomb"              // compression beyond any honest ratio
 	ReasonNoContent   = "no_content"        // nothing to read
 	ReasonBinary      = "binary"            // not text
 	ReasonExtraction  = "extraction_failed" // the extractor gave up on the page
+	ReasonNotHTML     = "not_html"          // crawl: a response that is no page
+	ReasonStatus      = "http_status"       // crawl: a response that is no success
+	ReasonEncoding    = "bad_encoding"      // crawl: a body in an unknown or broken content encoding
 	ReasonDeleted     = "deleted"           // Open Assistant: deleted by a moderator
 	ReasonNoReply     = "no_reply"          // Open Assistant: no reply of rank 0 that may be used
 	ReasonEmptyField  = "empty_field"       // a pair with an empty side

@@ -19,11 +19,13 @@ const (
 	FormatHTML  = "html"
 	FormatText  = "text"  // plain text or markdown
 	FormatJSONL = "jsonl" // one document a line
+	FormatWARC  = "warc"  // a crawl: pages (WARC) or their texts (WET), each named by its address
+	FormatWET   = "wet"   // the same
 )
 
 // DocumentOptions say how documents are read and cut.
 type DocumentOptions struct {
-	Format   string // auto, html, text or jsonl; empty means auto
+	Format   string // auto, html, text, jsonl, warc or wet; empty means auto
 	Text     string // jsonl: field that holds the text, a.b for one inside another; empty means text
 	Title    string // jsonl: field that holds the title; empty means title
 	Language string // ISO 639-1 code kept, any for all; empty means en
@@ -94,8 +96,8 @@ func (s SegmentRules) withDefaults() SegmentRules {
 
 // Documents yields the segments and rejects of one file or object, document by document; within one, what falls with
 // its header comes first, then all else in the order of the text. The name is
-// what rows carry as their source; its ending decides the format where the options leave it open. Gzip is recognised
-// by its first bytes. The error is that of r or of ctx, and nothing follows it.
+// what rows carry as their source; its ending decides the format where the options leave it open, else the first bytes.
+// Gzip and Zstandard are recognised by theirs. The error is that of r or of ctx, and nothing follows it.
 func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
@@ -121,8 +123,11 @@ func readDocuments(s *source, name string, c *cutter) bool {
 	if format == FormatAuto {
 		format = sniff(name, s.peek())
 	}
-	if format == FormatJSONL {
+	switch format {
+	case FormatJSONL:
 		return readJSONL(s, name, c)
+	case FormatWARC, FormatWET:
+		return readWARC(s, name, c)
 	}
 	at := origin{source: name, document: documentName(name)}
 	body, err := io.ReadAll(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1))
@@ -132,16 +137,16 @@ func readDocuments(s *source, name string, c *cutter) bool {
 	if int64(len(body)) > c.opts.Bounds.MaxDocumentBytes {
 		return c.yield(at.reject(ReasonTooLarge, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxDocumentBytes), ""))
 	}
-	return c.document(at, format, body)
+	return c.document(at, format, body, "")
 }
 
-// document cuts one file's bytes.
-func (c *cutter) document(at origin, format string, body []byte) bool {
+// document cuts one file's bytes. The content type is what a server said of them, if one did.
+func (c *cutter) document(at origin, format string, body []byte, contentType string) bool {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return c.yield(at.reject(ReasonNoContent, "empty file", ""))
 	}
 	if format == FormatHTML {
-		text, reason := decode(body, true)
+		text, reason := decode(body, true, contentType)
 		if reason != "" {
 			return c.yield(at.reject(reason, "", ""))
 		}
@@ -151,7 +156,7 @@ func (c *cutter) document(at origin, format string, body []byte) bool {
 		}
 		return c.cut(at, page, true)
 	}
-	text, reason := decode(body, false)
+	text, reason := decode(body, false, contentType)
 	if reason != "" {
 		return c.yield(at.reject(reason, "", ""))
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Decompression beyond this ratio is a bomb, once this much has come out. Deflate reaches 1,032 at most, text and
@@ -19,15 +21,31 @@ const (
 	bombFloor = 64 << 20
 )
 
+// maxWindow is how far back Zstandard data may refer, and so about what reading it takes in memory: what zstd --ultra
+// -22 writes. Files written with --long=28 and more are turned away.
+const maxWindow = 128 << 20
+
 var errBomb = errors.New("decompresses beyond any honest ratio")
+
+// packing is how a file is compressed as a whole.
+type packing int
+
+const (
+	plain packing = iota
+	gzipped
+	zstandard
+)
 
 // source reads a file's decompressed bytes and keeps apart what went wrong: the reader below (an error to the caller)
 // or the bytes themselves (a reject).
 type source struct {
 	ctx     context.Context
 	raw     *rawReader
-	buf     *bufio.Reader
-	gz      *gzip.Reader
+	file    *bufio.Reader // the bytes as they are
+	packing packing
+	buf     *bufio.Reader // decompressed; nil until open
+	unpack  io.Reader
+	close   func()
 	out     int64
 	damaged error
 }
@@ -57,19 +75,43 @@ func (r *rawReader) Read(p []byte) (int, error) {
 }
 
 func newSource(ctx context.Context, r io.Reader) *source {
-	s := &source{ctx: ctx, raw: &rawReader{ctx: ctx, r: r}}
-	s.buf = bufio.NewReaderSize(s.raw, 64<<10)
-	if magic, _ := s.buf.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		return s
+	s := &source{ctx: ctx, raw: &rawReader{ctx: ctx, r: r}, close: func() {}}
+	s.file = bufio.NewReaderSize(s.raw, 64<<10)
+	magic, _ := s.file.Peek(4)
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		s.packing = gzipped
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		s.packing = zstandard
 	}
-	gz, err := gzip.NewReader(s.buf)
-	if err != nil {
-		s.damaged = err
-		return s
-	}
-	s.gz = gz
-	s.buf = bufio.NewReaderSize(readerFunc(s.inflate), 64<<10)
 	return s
+}
+
+// open begins to decompress. What reads the file as it is does not call it.
+func (s *source) open() {
+	if s.buf != nil || s.damaged != nil {
+		return
+	}
+	switch s.packing {
+	case plain:
+		s.buf = s.file
+		return
+	case gzipped:
+		gz, err := gzip.NewReader(s.file)
+		if err != nil {
+			s.damaged = err
+			return
+		}
+		s.unpack = gz
+	case zstandard:
+		z, err := zstd.NewReader(s.file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			s.damaged = err
+			return
+		}
+		s.unpack, s.close = z, z.Close
+	}
+	s.buf = bufio.NewReaderSize(readerFunc(s.inflate), 64<<10)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -78,7 +120,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // inflate reads decompressed bytes under the bomb rule.
 func (s *source) inflate(p []byte) (int, error) {
-	n, err := s.gz.Read(p)
+	n, err := s.unpack.Read(p)
 	s.out += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.damaged = err
@@ -93,25 +135,35 @@ func (s *source) inflate(p []byte) (int, error) {
 
 // Read returns decompressed bytes; those before a damage come first.
 func (s *source) Read(p []byte) (int, error) {
-	if s.damaged != nil && s.gz == nil {
+	s.open()
+	if s.buf == nil {
 		return 0, s.damaged
 	}
 	return s.buf.Read(p)
 }
 
-// peek returns the first bytes without consuming them.
+// peek returns the first decompressed bytes without consuming them, nor a byte of a gzip file.
 func (s *source) peek() []byte {
-	if s.damaged != nil && s.gz == nil {
+	if s.packing == gzipped && s.buf == nil {
+		packed, _ := s.file.Peek(4096)
+		return gunzipHead(packed)
+	}
+	if s.open(); s.buf == nil {
 		return nil
 	}
 	head, _ := s.buf.Peek(1024)
 	return head
 }
 
-func (s *source) close() {
-	if s.gz != nil {
-		_ = s.gz.Close() // reads nothing, holds nothing
+// gunzipHead returns what the beginning of a gzip member decompresses to, at most 1,024 bytes.
+func gunzipHead(packed []byte) []byte {
+	gz, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil
 	}
+	head := make([]byte, 1024)
+	n, _ := io.ReadFull(gz, head)
+	return head[:n]
 }
 
 // failure returns the error of the reader below or of the context.
@@ -129,22 +181,35 @@ func (s *source) damage() (reason, detail string) {
 		return "", ""
 	case errors.Is(s.damaged, errBomb):
 		return ReasonBomb, fmt.Sprintf("%d bytes out of %d", s.out, s.raw.n)
+	case s.packing == zstandard:
+		return ReasonBadZstd, fmt.Sprintf("%v after %d bytes", s.damaged, s.out)
 	default:
 		return ReasonBadGzip, fmt.Sprintf("%v after %d bytes", s.damaged, s.out)
 	}
 }
 
+// formatsByName are what file names say, after the ending of the compression.
+var formatsByName = map[string]string{
+	".html": FormatHTML, ".htm": FormatHTML, ".xhtml": FormatHTML,
+	".jsonl": FormatJSONL, ".ndjson": FormatJSONL,
+	".txt": FormatText, ".md": FormatText, ".markdown": FormatText, ".text": FormatText,
+	".warc": FormatWARC, ".wet": FormatWARC,
+}
+
 // sniff names the format of a document by its name, then by its first bytes.
 func sniff(name string, head []byte) string {
 	name = strings.ToLower(name)
-	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".gzip")
-	switch path.Ext(name) {
-	case ".html", ".htm", ".xhtml":
-		return FormatHTML
-	case ".jsonl", ".ndjson":
-		return FormatJSONL
-	case ".txt", ".md", ".markdown", ".text":
-		return FormatText
+	for _, packed := range []string{".gz", ".gzip", ".zst", ".zstd"} {
+		if bare, ok := strings.CutSuffix(name, packed); ok {
+			name = bare
+			break
+		}
+	}
+	if format, ok := formatsByName[path.Ext(name)]; ok {
+		return format
+	}
+	if bytes.HasPrefix(head, []byte("WARC/")) {
+		return FormatWARC
 	}
 	head = bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
 	switch {
