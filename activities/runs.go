@@ -48,7 +48,11 @@ func (r *Runs) Preflight(ctx context.Context, spec config.Run) error {
 			return err
 		}
 	}
-	return nil
+	asked := config.ModelsAsked(spec, r.Settings)
+	if err := r.checkBatches(ctx, asked[0].Provider, spec.Augment.Sampling); err != nil {
+		return err
+	}
+	return r.checkBatches(ctx, asked[len(asked)-1].Provider, spec.Rate.Sampling)
 }
 
 // modelsToCheck lists the endpoints of a run: the judge's and the base model's with the model, that of the trained

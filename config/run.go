@@ -117,6 +117,20 @@ type Sampling struct {
 	Attempts int `yaml:"attempts" json:"attempts" jsonschema:"minimum=1,maximum=20"`
 	// Calls in flight wanted, over all workers together.
 	InFlight int `yaml:"in_flight" json:"in_flight" jsonschema:"minimum=1,maximum=100000"`
+	// How questions reach the endpoint: live (one call each, at once), batch (many in a file, through the Batch API: cheaper, and done within 24 hours), or auto: batch where the worker's settings say that the provider has the Batch API.
+	Delivery string `yaml:"delivery" json:"delivery" jsonschema:"enum=live,enum=batch,enum=auto"`
+}
+
+// Ways of delivery.
+const (
+	DeliveryLive  = "live"
+	DeliveryBatch = "batch"
+	DeliveryAuto  = "auto"
+)
+
+// ByBatch reports whether questions to a provider go through its Batch API.
+func (s Sampling) ByBatch(p Provider) bool {
+	return s.Delivery == DeliveryBatch || (s.Delivery == DeliveryAuto && p.Batch)
 }
 
 // Modes of augmentation.
@@ -210,7 +224,7 @@ type Prompts struct {
 // DefaultRun returns a spec with every default filled in: the paper's values where it names one. Name, seeds, documents and
 // the model have none.
 func DefaultRun() Run {
-	sampling := Sampling{Temperature: 0.7, TopP: 0.9, MaxTokens: 512, Attempts: 3, InFlight: 64}
+	sampling := Sampling{Temperature: 0.7, TopP: 0.9, MaxTokens: 512, Attempts: 3, InFlight: 64, Delivery: DeliveryLive}
 	r := Run{
 		Segments: Segments{
 			MinChars: 600, MaxChars: 3000, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,

@@ -68,6 +68,10 @@ type Provider struct {
 	Limits Limits `yaml:"limits" json:"limits"`
 	// Prices by model; a name ending in * covers all models whose names begin with the rest. A model without a price costs an unknown amount.
 	Prices map[string]Price `yaml:"prices" json:"prices"`
+	// The endpoint has the Batch API (files and batches), and stages with delivery auto use it.
+	Batch bool `yaml:"batch" json:"batch"`
+	// Share of the price that the Batch API takes off.
+	BatchDiscount float64 `yaml:"batch_discount" json:"batch_discount" jsonschema:"minimum=0,maximum=1"`
 }
 
 // Limits are what an endpoint allows.
@@ -157,7 +161,7 @@ func DefaultWorker() Worker {
 }
 
 func (p *Provider) setDefaults() {
-	*p = Provider{API: "chat", Timeout: Duration(2 * time.Minute), Limits: Limits{InFlight: 64}}
+	*p = Provider{API: "chat", Timeout: Duration(2 * time.Minute), Limits: Limits{InFlight: 64}, BatchDiscount: 0.5}
 }
 
 func (t *Trainer) setDefaults() { *t = Trainer{Poll: Duration(30 * time.Second)} }

@@ -23,6 +23,10 @@ import (
 	"github.com/selfalign/selfalign/workflows"
 )
 
+// batchWait is how long a partition keeps its place in the worker for a batch that it has sent. A batch that takes longer
+// is looked at by short visits, so that a few places do for any number of batches.
+const batchWait = 20 * time.Second
+
 // parts are the activities of this worker, each with its dependencies.
 type parts struct {
 	stages   *activities.Stages
@@ -96,7 +100,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		return blob.Open(ctx, c)
 	}
 	return &parts{
-		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log}},
+		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
 		sets:     &activities.Sets{Store: store},
 		sources:  &activities.Sources{Store: store, Bucket: elsewhere},
 		trainers: trainers,
@@ -114,6 +118,7 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 		}
 		out[name] = llm.Provider{
 			Name: name, URL: p.URL, API: p.API, Key: llm.Secret(keyOf(p)()), Timeout: time.Duration(p.Timeout), Prices: prices,
+			Batch: p.Batch, BatchDiscount: p.BatchDiscount,
 			Limits: llm.Limits{
 				InFlight: p.Limits.InFlight, RequestsPerMinute: p.Limits.RequestsPerMinute,
 				TokensPerMinute: p.Limits.TokensPerMinute, Workers: p.Limits.Workers,

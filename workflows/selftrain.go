@@ -207,6 +207,13 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
 		window, each := windowFor(r.inFlight(work.Task))
 		work.InFlight = each
+		var err error
+		if work.Delivery, err = r.delivery(ctx, work); err != nil {
+			return "", err
+		}
+		if work.Delivery == config.DeliveryBatch {
+			window = batchWindow // they wait at the endpoint, not in the worker
+		}
 		model := work.Model
 		in := StageInput{
 			Run: r.name, Stage: r.key(name), Queue: r.in.Queue, Work: activities.Work{Ask: &work}, Bits: work.Input.Bits,
@@ -222,6 +229,27 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		return out.Stop, err
 	})
 	return made, err
+}
+
+// delivery returns how a stage's questions travel: the spec's own word, or what auto means for the provider.
+func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
+	wish := "" // the few questions of a calibration are not worth a day
+	switch work.Task {
+	case stage.TaskBacktranslate:
+		wish = r.in.Spec.Augment.Delivery
+	case stage.TaskRate:
+		wish = r.in.Spec.Rate.Delivery
+	}
+	switch wish {
+	case "", config.DeliveryLive:
+		return "", nil
+	case config.DeliveryAuto:
+		var runs *activities.Runs
+		in := activities.DeliveryInput{Wish: wish, Provider: work.Model.Provider}
+		err := workflow.ExecuteActivity(short(ctx, QueueName(r.in.Queue, RoleControl), "live or batch"), runs.Delivery, in).Get(ctx, &wish)
+		return wish, err
+	}
+	return wish, nil
 }
 
 // selectTraining writes D ∪ A_k. Without ratings it is D.

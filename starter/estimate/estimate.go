@@ -4,9 +4,11 @@ package estimate
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/llm/batch"
 )
 
 // What is assumed where nothing better is known. Each is told beside the figures.
@@ -44,6 +46,7 @@ type Stage struct {
 	TrainedTokens    int64    `json:"trained_tokens"`
 	Cost             *float64 `json:"usd"`
 	Seconds          *float64 `json:"seconds"`
+	Batch            bool     `json:"batch,omitempty"` // through the Batch API, at its price, within 24 hours
 	worst            amount
 }
 
@@ -84,6 +87,8 @@ type planner struct {
 	worker config.Worker
 	prompt Prompts
 	plan   Plan
+
+	assumed []string
 }
 
 // Make plans a run over the given texts.
@@ -158,9 +163,13 @@ func (p *planner) ask(name string, t int, model config.Asked, s config.Sampling,
 	calls := int64(math.Ceil(float64(rows) * tries))
 	provider := p.worker.Providers[model.Provider]
 	price, known := provider.PriceOfTrained(model.Model)
+	byBatch := s.ByBatch(provider)
+	if byBatch {
+		price.Input, price.Output = price.Input*(1-provider.BatchDiscount), price.Output*(1-provider.BatchDiscount)
+	}
 	stage := Stage{
 		Name: name, Iteration: t, Rows: rows, Calls: calls,
-		PromptTokens: int64(float64(calls) * prompt), CompletionTokens: int64(float64(calls) * answer),
+		PromptTokens: int64(float64(calls) * prompt), CompletionTokens: int64(float64(calls) * answer), Batch: byBatch,
 	}
 	most := rows * int64(s.Attempts)
 	stage.worst = amount{calls: most, tokens: int64(float64(most) * (prompt + float64(s.MaxTokens)))}
@@ -171,8 +180,20 @@ func (p *planner) ask(name string, t int, model config.Asked, s config.Sampling,
 		p.warn(fmt.Sprintf("no price for model %s at provider %s, so its cost is not known", model.Model, model.Provider))
 	}
 	seconds := p.seconds(provider, s, float64(calls), prompt, answer)
+	if byBatch {
+		seconds = batch.Window.Seconds()
+		p.batches(model.Provider, provider.BatchDiscount)
+	}
 	stage.Seconds = &seconds
 	p.plan.Stages = append(p.plan.Stages, stage)
+}
+
+// batches notes what is assumed of a provider's Batch API.
+func (p *planner) batches(provider string, discount float64) {
+	text := fmt.Sprintf("provider %s takes %.0f %% off in batches and answers them within 24 hours, which is the time shown; what is asked again takes another batch, or is asked live when it is little", provider, 100*discount)
+	if !slices.Contains(p.assumed, text) {
+		p.assumed = append(p.assumed, text)
+	}
 }
 
 // cost is in US dollars, without discounts for cached prompts.
@@ -289,6 +310,7 @@ func (p *planner) assume() {
 	say := func(format string, args ...any) {
 		p.plan.Assumptions = append(p.plan.Assumptions, fmt.Sprintf(format, args...))
 	}
+	p.plan.Assumptions = append(p.plan.Assumptions, p.assumed...)
 	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
 	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
 	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)

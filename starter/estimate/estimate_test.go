@@ -131,6 +131,27 @@ func TestTimeFollowsTheNarrowestLimit(t *testing.T) {
 	}
 }
 
+func TestBatchesCostLessAndTakeADay(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	live := estimate.Make(r, w, seeds, segments, prompts)
+	p := w.Providers["p"]
+	p.Batch, p.BatchDiscount = true, 0.5
+	w.Providers["p"] = p
+	r.Augment.Delivery, r.Rate.Delivery = config.DeliveryAuto, config.DeliveryLive
+	plan := estimate.Make(r, w, seeds, segments, prompts)
+	got, was := plan.Stages[1], live.Stages[1]
+	if !got.Batch || math.Abs(*got.Cost-*was.Cost/2) > 1e-9 || *got.Seconds != 86_400 {
+		t.Errorf("augment is %+v, $%v of $%v, %v s", got, *got.Cost, *was.Cost, *got.Seconds)
+	}
+	if rate := plan.Stages[3]; rate.Batch || *rate.Cost != *live.Stages[3].Cost {
+		t.Errorf("rate is %+v", rate)
+	}
+	if plan.AtMost.Cost >= live.AtMost.Cost || len(plan.Assumptions) != len(live.Assumptions)+1 {
+		t.Errorf("at most %v of %v; %q", plan.AtMost.Cost, live.AtMost.Cost, plan.Assumptions)
+	}
+}
+
 func TestBudgetThatWillNotDo(t *testing.T) {
 	t.Parallel()
 	r, w := setup()

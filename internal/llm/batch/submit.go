@@ -126,6 +126,15 @@ func (c *Client) Status(ctx context.Context, id string) (Status, error) {
 	return c.status(b), nil
 }
 
+// Check asks whether the endpoint has the Batch API and accepts the key.
+func (c *Client) Check(ctx context.Context) error {
+	var p page[wireBatch]
+	if err := c.do(ctx, request{method: http.MethodGet, path: "/batches", query: url.Values{"limit": {"1"}}, into: &p}); err != nil {
+		return fmt.Errorf("list batches: %w", err)
+	}
+	return nil
+}
+
 // Cancel stops a batch. What was done is paid and can be harvested. A batch that is over is left alone.
 func (c *Client) Cancel(ctx context.Context, id string) error {
 	err := c.do(ctx, request{method: http.MethodPost, path: "/batches/" + url.PathEscape(id) + "/cancel"})
