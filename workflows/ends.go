@@ -116,6 +116,7 @@ func (r *run) cancelled(ctx workflow.Context) (Status, error) {
 }
 
 func (r *run) close(ctx workflow.Context) error {
+	defer func() { r.ended = true }()
 	r.changed(ctx)
 	if err := r.save(ctx); err != nil {
 		return err

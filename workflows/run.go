@@ -18,7 +18,8 @@ type run struct {
 	in    SelfTrainInput
 	name  string
 	st    State
-	phase string // set once the run has ended
+	phase string // set once there is nothing more to do than to write it down
+	ended bool   // it is written down
 
 	blocked map[string]activities.Trouble    // by stage key: waits for retry
 	gates   map[string]string                // by stage key: what waits for approval

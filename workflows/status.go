@@ -139,6 +139,16 @@ func (r *run) status() Status {
 	return s
 }
 
+// told is the status for whoever asks. A run is said to have ended when its report and its records say so too: people and
+// programs that wait for the end read these next, or stop the services.
+func (r *run) told() Status {
+	s := r.status()
+	if r.phase != "" && !r.ended {
+		s.Phase, s.Message = PhaseRunning, ""
+	}
+	return s
+}
+
 // changed brings what the Temporal UI shows up to date.
 func (r *run) changed(ctx workflow.Context) {
 	r.updated = workflow.Now(ctx)

@@ -26,7 +26,7 @@ func (r *run) serve(ctx workflow.Context) error {
 			return fmt.Errorf("serve update %s: %w", h.name, err)
 		}
 	}
-	if err := workflow.SetQueryHandler(ctx, QueryStatus, func() (Status, error) { return r.status(), nil }); err != nil {
+	if err := workflow.SetQueryHandler(ctx, QueryStatus, func() (Status, error) { return r.told(), nil }); err != nil {
 		return fmt.Errorf("serve query %s: %w", QueryStatus, err)
 	}
 	return nil
