@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/selfalign/selfalign/internal/devstack"
+	"github.com/selfalign/selfalign/internal/devstack/child"
+	"github.com/selfalign/selfalign/internal/pocketlm"
+	"github.com/selfalign/selfalign/starter/runs"
+)
+
+// unwritten is how old an answer may be that is lost with a worker while S3 is there: two seconds until it is flushed, and the
+// time of the flush itself.
+const unwritten = 2500 * time.Millisecond
+
+// checks is what the checks of endpoints and trained models may take, in tokens. They are not part of a stage.
+const checks = 2000
+
+// kill is one process that was ended as by kill -9.
+type kill struct {
+	What string    `json:"what"`
+	At   time.Time `json:"at"`
+	Back time.Time `json:"back"` // running again
+}
+
+// crashResult is what the kills came to.
+type crashResult struct {
+	Kills      []kill         `json:"kills"`
+	Count      map[string]int `json:"kills_by_service"`
+	Calm       float64        `json:"undisturbed_s"`
+	Seconds    float64        `json:"disturbed_s"`
+	Answered   int64          `json:"answered"`
+	Duplicates int            `json:"duplicates"`
+	InFlight   int            `json:"duplicates_in_flight"` // the call was in flight when the worker was killed
+	Fresh      int            `json:"duplicates_unwritten"` // the answer was not flushed when the worker was killed
+	Bad        int            `json:"duplicates_unexplained"`
+	Tokens     int64          `json:"tokens_referee"`
+	Paid       int64          `json:"tokens_paid"`
+	InDoubt    int64          `json:"tokens_in_doubt"`
+	Digests    []string       `json:"digests"`
+	Same       bool           `json:"same_result"`
+}
+
+func crashCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	n := flags.Int("n", 20, "kills")
+	rows := flags.Int("rows", 20_000, "segments; the run must last longer than the kills")
+	inFlight := flags.Int("in-flight", 64, "calls in flight wanted")
+	every := flags.Duration("every", 8*time.Second, "mean time between two kills")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments and victims") //nolint:gosec // any number will do
+	folder := flags.String("dir", "", "data folder, kept; none: a temporary one, removed")
+	asJSON := flags.Bool("json", false, "print the result as JSON")
+	b := behaviourFlags(flags, 400*time.Millisecond)
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	dir, remove, err := dataDir(*folder)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	f := b.faults()
+	f.Unparsable = 0 // an answer of the second asking could be another
+	c := crasher{n: *n, rows: *rows, inFlight: *inFlight, every: *every, rng: rand.New(rand.NewPCG(*seed, 0)), stderr: stderr, faults: f}
+	fmt.Fprintf(stderr, "seed %d\n", *seed)
+	calm, took, err := c.undisturbed(ctx, filepath.Join(dir, "calm"))
+	if err != nil {
+		return err
+	}
+	r, err := c.disturbed(ctx, filepath.Join(dir, "crash"), calm)
+	if err != nil {
+		return err
+	}
+	r.Calm = took.Seconds()
+	if *asJSON {
+		err = printJSON(stdout, r)
+	} else {
+		r.print(stdout, b.String())
+	}
+	if !r.Same {
+		err = errors.Join(err, errors.New("the result is not that of the undisturbed run"))
+	}
+	if r.Bad > 0 {
+		err = errors.Join(err, fmt.Errorf("%d answers were asked for again although they must have been written", r.Bad))
+	}
+	if r.Paid > r.Tokens || r.Tokens > r.Paid+r.InDoubt+checks {
+		err = errors.Join(err, fmt.Errorf("ledger ≤ billed ≤ ledger + in doubt does not hold: %d, %d, %d", r.Paid, r.Tokens, r.Paid+r.InDoubt))
+	}
+	if len(r.Kills) < *n {
+		err = errors.Join(err, fmt.Errorf("the run ended after %d of %d kills. Try: more -rows, or a shorter -every", len(r.Kills), *n))
+	}
+	return err
+}
+
+type crasher struct {
+	n, rows, inFlight int
+	every             time.Duration
+	rng               *rand.Rand
+	faults            pocketlm.Faults
+	stderr            io.Writer
+}
+
+const crashRun = "crash"
+
+// digests are those of everything that a run made.
+func digests(seen runs.Seen) (out []string) {
+	for _, s := range seen.Sets {
+		out = append(out, s.Ratings.Digest, s.Training.Digest)
+	}
+	return out
+}
+
+func (c *crasher) begin(ctx context.Context, dir string) (*lab, error) {
+	l, err := startLab(ctx, dir, c.faults, c.inFlight, c.stderr)
+	if err != nil {
+		return nil, err
+	}
+	spec, sources, err := l.runSpec(crashRun, c.rows, c.inFlight, 1024, 2)
+	if err == nil {
+		err = l.start(ctx, spec, sources)
+	}
+	if err != nil {
+		l.stop()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (c *crasher) undisturbed(ctx context.Context, dir string) ([]string, time.Duration, error) {
+	l, err := c.begin(ctx, dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer l.stop()
+	fmt.Fprintln(c.stderr, "a run without disturbance, to compare with")
+	began := time.Now()
+	seen, err := l.follow(ctx, crashRun, func(runs.Seen) {})
+	return digests(seen), time.Since(began), err
+}
+
+func (c *crasher) disturbed(ctx context.Context, dir string, calm []string) (*crashResult, error) {
+	l, err := c.begin(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer l.stop()
+	began := time.Now()
+	killing, stop := context.WithCancel(ctx)
+	var kills []kill
+	var done sync.WaitGroup
+	done.Go(func() { kills = c.killAll(killing, l) })
+	said := ""
+	seen, err := l.follow(ctx, crashRun, func(seen runs.Seen) {
+		if line := doing(seen); line != said {
+			said = line
+			fmt.Fprintf(c.stderr, "%6.0f s  %s\n", time.Since(began).Seconds(), line)
+		}
+	})
+	stop()
+	done.Wait()
+	if err != nil {
+		return nil, err
+	}
+	r := &crashResult{Kills: kills, Seconds: time.Since(began).Seconds(), Digests: digests(seen), Count: map[string]int{}}
+	for _, k := range kills {
+		r.Count[k.What]++
+	}
+	r.Same = len(calm) > 0 && slices.Equal(calm, r.Digests)
+	r.Paid = seen.Spent.PromptTokens + seen.Spent.CompletionTokens
+	r.InDoubt = seen.InDoubt.PromptTokens + seen.InDoubt.CompletionTokens
+	return r, r.explain(filepath.Join(l.dir, refereeChild))
+}
+
+// killAll kills one service after the other, each when all that were killed before are back.
+func (c *crasher) killAll(ctx context.Context, l *lab) (kills []kill) {
+	victims := []string{"worker", "worker", devstack.ServiceTemporal, devstack.ServiceLocal}
+	for len(kills) < c.n {
+		wait := time.Duration(float64(c.every) * min(3, c.rng.ExpFloat64()))
+		select {
+		case <-ctx.Done():
+			return kills
+		case <-time.After(wait):
+		}
+		what := victims[c.rng.IntN(len(victims))]
+		of := func() *child.Process {
+			if what == "worker" {
+				return l.worker.Process()
+			}
+			return l.stack.Service(what)
+		}
+		p := of()
+		k := kill{What: what, At: time.Now()}
+		if err := p.Kill(); err != nil {
+			fmt.Fprintln(c.stderr, err)
+			continue
+		}
+		for of() == p && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		k.Back = time.Now()
+		kills = append(kills, k)
+		fmt.Fprintf(c.stderr, "          kill -9 of %s, %d of %d; back after %.1f s\n", what, len(kills), c.n, k.Back.Sub(k.At).Seconds())
+	}
+	return kills
+}
+
+// explain reads the referee's journal and looks for each repeated answer whether a kill accounts for it.
+func (r *crashResult) explain(dir string) error {
+	type question struct{ received, answered time.Time }
+	asked := map[pocketlm.Digest]question{}
+	for e, err := range pocketlm.Journal(dir) {
+		if err != nil {
+			return err
+		}
+		if !strings.HasSuffix(e.Route, "completions") {
+			continue
+		}
+		q := asked[e.Digest]
+		switch e.Kind {
+		case pocketlm.Received:
+			q.received = e.At
+		case pocketlm.Answered:
+			r.Answered++
+			r.Tokens += int64(e.PromptTokens + e.CompletionTokens)
+			if !q.answered.IsZero() {
+				r.Duplicates++
+				r.account(asked[e.Digest].answered)
+			}
+			q.answered = e.At
+		case pocketlm.Refused:
+		}
+		asked[e.Digest] = q
+	}
+	return nil
+}
+
+// account explains why an answer of some moment was asked for again: by the first death of a worker after it, unless more
+// than the time of a flush, with S3 there, lay in between; or by one that came before it, during the call.
+func (r *crashResult) account(answered time.Time) {
+	const longest = 5 * time.Second // of a call
+	for _, k := range r.Kills {
+		if k.What != "worker" {
+			continue
+		}
+		if answered.After(k.At) {
+			if answered.Sub(k.At) < longest && answered.Before(k.Back.Add(longest)) {
+				r.InFlight++
+				return
+			}
+			continue
+		}
+		written := k.At.Sub(answered)
+		for _, away := range r.Kills {
+			if away.What == devstack.ServiceLocal && away.Back.After(answered) && away.At.Before(k.At) {
+				from, to := away.At, away.Back
+				if answered.After(from) {
+					from = answered
+				}
+				if to.After(k.At) {
+					to = k.At
+				}
+				written -= to.Sub(from) + 2*time.Second // and the time until a write is tried again
+			}
+		}
+		if written <= unwritten {
+			r.Fresh++
+			return
+		}
+		break
+	}
+	r.Bad++
+}
+
+func (r *crashResult) print(w io.Writer, behaviour string) {
+	fmt.Fprintf(w, "%d kills (worker %d, Temporal %d, S3 %d); %s; %.0f s, undisturbed %.0f s\n", len(r.Kills), r.Count["worker"],
+		r.Count[devstack.ServiceTemporal], r.Count[devstack.ServiceLocal], behaviour, r.Seconds, r.Calm)
+	fmt.Fprintf(w, "  result           identical: %t (%d datasets)\n", r.Same, len(r.Digests))
+	fmt.Fprintf(w, "  answered         %d, of these %d to a question that was answered before:\n", r.Answered, r.Duplicates)
+	fmt.Fprintf(w, "                   %d because the call was in flight when the worker was killed\n", r.InFlight)
+	fmt.Fprintf(w, "                   %d because the answer was not written yet\n", r.Fresh)
+	fmt.Fprintf(w, "                   %d for no such reason\n", r.Bad)
+	fmt.Fprintf(w, "  tokens           paid %d ≤ billed %d ≤ paid and in doubt %d\n", r.Paid, r.Tokens, r.Paid+r.InDoubt)
+}
