@@ -1,7 +1,9 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -27,6 +29,8 @@ type RangeInput struct {
 // RangeCarry is what a range takes over continue-as-new.
 type RangeCarry struct {
 	Next     int                          `json:"next"`
+	Again    []int                        `json:"again,omitempty"`  // handed back for want of budget
+	Window   int                          `json:"window,omitempty"` // 1 once the budget is nearly used up
 	Standing []int                        `json:"standing"`
 	Partial  []activities.PartialSpending `json:"partial"`
 	Progress RangeProgress                `json:"progress"`
@@ -82,7 +86,8 @@ func Range(ctx workflow.Context, in RangeInput) (RangeResult, error) {
 			return value(whole), err
 		}
 	} else {
-		r.next, r.acc = in.Carried.Next, in.Carried.Progress
+		r.next, r.acc, r.again = in.Carried.Next, in.Carried.Progress, in.Carried.Again
+		r.window = cmp.Or(in.Carried.Window, in.Window)
 		r.remember(in.Carried.Standing, in.Carried.Partial)
 	}
 	if err := r.work(ctx); err != nil {
@@ -297,8 +302,11 @@ func (r *rangeRun) report(ctx workflow.Context) {
 }
 
 func (r *rangeRun) continueAsNew(ctx workflow.Context) error {
-	carry := &RangeCarry{Next: r.next, Progress: r.acc}
-	for p := r.next; p < r.in.To; p++ {
+	carry := &RangeCarry{Next: r.next, Progress: r.acc, Again: r.again, Window: r.window}
+	for p := r.in.From; p < r.in.To; p++ {
+		if p < r.next && !slices.Contains(r.again, p) {
+			continue // dealt with
+		}
 		if r.standing[p] {
 			carry.Standing = append(carry.Standing, p)
 		}
