@@ -245,6 +245,9 @@ func decodeFields(line []byte) (map[string]json.RawMessage, badRecord) {
 // jsonDetail says what is wrong with JSON, without the names of our types.
 func jsonDetail(err error) string {
 	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field == "" {
+		return "a JSON " + wrong.Value + " where an object is expected"
+	}
 	if errors.As(err, &wrong) {
 		return fmt.Sprintf("field %q is a JSON %s", clip(wrong.Field, 100), wrong.Value)
 	}

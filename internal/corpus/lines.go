@@ -10,7 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// lineReader reads lines up to a bound and steps over longer ones without holding them.
+// lineReader reads records up to a bound and steps over longer ones without holding them: the lines of a file or, where
+// that is one JSON array of objects, its elements.
 type lineReader struct {
 	r       *bufio.Reader
 	max     int
@@ -18,6 +19,7 @@ type lineReader struct {
 	number  int64  // from 1
 	tooLong bool
 	done    bool
+	array   bool
 }
 
 func newLineReader(r io.Reader, limit int) *lineReader {
@@ -26,6 +28,9 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 
 // next goes to the next line that is not blank. A line cut off by an error of the source is not returned.
 func (l *lineReader) next() bool {
+	if l.number == 0 {
+		l.array = l.beginsArray()
+	}
 	for !l.done {
 		l.number++
 		l.tooLong = false
@@ -33,6 +38,9 @@ func (l *lineReader) next() bool {
 			l.line = nil // one giant does not stay
 		}
 		l.line = l.line[:0]
+		if l.array {
+			return l.element()
+		}
 		for {
 			part, err := l.r.ReadSlice('\n')
 			if !l.tooLong && len(l.line)+len(part) > l.max+1 {
@@ -59,6 +67,60 @@ func (l *lineReader) next() bool {
 		}
 	}
 	return false
+}
+
+// beginsArray steps over the bracket of an array of objects and reports whether there is one.
+func (l *lineReader) beginsArray() bool {
+	head, _ := l.r.Peek(1024)
+	rest := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	inner := bytes.TrimLeft(bytes.TrimPrefix(rest, []byte("[")), " \t\r\n")
+	if len(rest) == 0 || rest[0] != '[' || len(inner) == 0 || inner[0] != '{' {
+		return false
+	}
+	_, _ = l.r.Discard(len(head) - len(inner))
+	return true
+}
+
+// element reads the next element of an array. One that the file's end cuts off is returned for its reader to find out.
+func (l *lineReader) element() bool {
+	depth, quoted, escaped := 0, false, false
+	for {
+		c, err := l.r.ReadByte()
+		if err != nil {
+			l.done = true
+			return errors.Is(err, io.EOF) && (l.tooLong || len(l.line) > 0)
+		}
+		switch {
+		case quoted:
+			quoted = escaped || c != '"'
+			escaped = !escaped && c == '\\'
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			depth++
+		case depth == 0 && (c == ',' || c == ']'):
+			l.done = c == ']'
+			l.line = bytes.TrimSpace(l.line)
+			if l.tooLong || len(l.line) > 0 {
+				return true
+			}
+			if l.done {
+				return false
+			}
+			continue
+		case c == '}' || c == ']':
+			depth--
+		}
+		if len(l.line) == 0 && !l.tooLong && (c == ' ' || c == '\n' || c == '\r' || c == '\t') {
+			continue
+		}
+		if len(l.line) >= l.max {
+			l.tooLong, l.line = true, l.line[:0]
+		}
+		if !l.tooLong {
+			l.line = append(l.line, c)
+		}
+	}
 }
 
 // checkLine finds what makes a line unfit to be parsed as JSON.

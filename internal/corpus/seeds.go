@@ -13,25 +13,30 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
-// Formats of seeds. Each is JSON, one object a line.
+// Formats of seeds. Each is JSON, one object a line or an array of objects; or a Parquet file with the same columns.
 const (
-	FormatPairs = "pairs" // two text fields
-	FormatOASST = "oasst" // Open Assistant: a tree a line, or a message a line
+	FormatPairs  = "pairs"  // two text fields
+	FormatAlpaca = "alpaca" // instruction, input and output; an input continues the instruction
+	FormatChat   = "chat"   // messages: the first question and its answer
+	FormatOASST  = "oasst"  // Open Assistant: a tree a line, or a message a line
 )
 
 // SeedOptions say how seed pairs are read.
 type SeedOptions struct {
-	Format      string // auto, pairs or oasst; empty means auto: each record is what its fields say
-	Instruction string // pairs: field of the instruction, a.b for one inside another; empty means instruction
-	Output      string // pairs: field of the output; empty means output
+	Format      string // auto, pairs, alpaca, chat or oasst; empty means auto: each record is what its fields say
+	Instruction string // pairs: field of the instruction, a.b for one inside another; empty: instruction, or in auto what else names it
+	Output      string // pairs: field of the output; empty: output, or in auto what else names it
 	Language    string // oasst: language kept; empty means en, any for all
 	Bounds      Bounds
+
+	named bool // the caller named the fields
 }
 
 func (o SeedOptions) withDefaults() SeedOptions {
 	if o.Format == "" {
 		o.Format = FormatAuto
 	}
+	o.named = o.Instruction != "" || o.Output != ""
 	if o.Instruction == "" {
 		o.Instruction = "instruction"
 	}
@@ -113,7 +118,11 @@ func (sd *seeder) record(at origin, fields map[string]json.RawMessage, line []by
 	_, hasRole := fields["role"]
 	switch {
 	case sd.opts.Format == FormatPairs:
-		return sd.pair(at, fields, line)
+		return sd.pair(at, fields, line, sd.opts.Instruction, sd.opts.Output)
+	case sd.opts.Format == FormatAlpaca:
+		return sd.continued(at, fields, line, "instruction", "input", "output")
+	case sd.opts.Format == FormatChat:
+		return sd.anyChat(at, fields, line)
 	case isTree && (hasTreeID || sd.opts.Format == FormatOASST):
 		return sd.tree(at, line)
 	case hasMessageID && hasRole && (hasParent || hasTreeID || sd.opts.Format == FormatOASST):
@@ -121,20 +130,23 @@ func (sd *seeder) record(at origin, fields map[string]json.RawMessage, line []by
 	case sd.opts.Format == FormatOASST:
 		return sd.yield(at.reject(ReasonBadRecord, "neither a conversation tree nor a message", printable(line)))
 	}
-	return sd.pair(at, fields, line)
+	if sd.opts.named {
+		return sd.pair(at, fields, line, sd.opts.Instruction, sd.opts.Output)
+	}
+	return sd.shape(at, fields, line)
 }
 
-// pair reads the two named fields.
-func (sd *seeder) pair(at origin, fields map[string]json.RawMessage, line []byte) bool {
-	instruction, err := stringField(fields, sd.opts.Instruction)
+// pair reads two named fields.
+func (sd *seeder) pair(at origin, fields map[string]json.RawMessage, line []byte, instruction, output string) bool {
+	question, err := stringField(fields, instruction)
 	if err != nil {
 		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
 	}
-	output, err := stringField(fields, sd.opts.Output)
+	answer, err := stringField(fields, output)
 	if err != nil {
 		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
 	}
-	return sd.emit(at, instruction, output)
+	return sd.emit(at, question, answer)
 }
 
 // emit yields a pair whose two sides can be used.

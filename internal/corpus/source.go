@@ -191,7 +191,7 @@ func (s *source) damage() (reason, detail string) {
 // formatsByName are what file names say, after the ending of the compression.
 var formatsByName = map[string]string{
 	".html": FormatHTML, ".htm": FormatHTML, ".xhtml": FormatHTML,
-	".jsonl": FormatJSONL, ".ndjson": FormatJSONL,
+	".jsonl": FormatJSONL, ".ndjson": FormatJSONL, ".json": FormatJSONL,
 	".txt": FormatText, ".md": FormatText, ".markdown": FormatText, ".text": FormatText,
 	".warc": FormatWARC, ".wet": FormatWARC,
 }
@@ -216,7 +216,7 @@ func sniff(name string, head []byte) string {
 	case bytes.HasPrefix(head, []byte("<!doctype html")), bytes.HasPrefix(head, []byte("<!--")), bytes.Contains(head, []byte("<html")),
 		bytes.Contains(head, []byte("<body")), bytes.Contains(head, []byte("<head>")):
 		return FormatHTML
-	case bytes.HasPrefix(head, []byte(`{"`)):
+	case bytes.HasPrefix(head, []byte(`{"`)), bytes.HasPrefix(bytes.TrimLeft(bytes.TrimPrefix(head, []byte("[")), " \t\r\n"), []byte(`{"`)):
 		return FormatJSONL
 	}
 	return FormatText
