@@ -10,7 +10,7 @@ import (
 
 // Partitions of one output that are in work in one process lend each other the calls in flight that they do not use: while one
 // opens its ledger, waits for its last answers or commits, the others ask more. Together they never have more in flight than
-// the sum of what each may have.
+// the sum of what each may have. The one that began first is served first, so that they do not come to their ends together.
 
 // lingers is how long the seats of a partition that is done stay, unless the next one takes them over before.
 const lingers = 2 * time.Second
@@ -25,12 +25,11 @@ var seating = &hall{rooms: map[string]*room{}}
 
 // room has the seats of one output.
 type room struct {
-	mu      sync.Mutex
-	seats   int
-	taken   int
-	waiting []*ticket // in order of arrival
-	left    []*leaver
-	tables  int
+	mu     sync.Mutex
+	seats  int
+	taken  int
+	tables []*table // in order of arrival
+	left   []*leaver
 }
 
 type ticket struct{ called chan struct{} }
@@ -43,9 +42,10 @@ type leaver struct {
 
 // table is one partition's place in the room of its output.
 type table struct {
-	room   *room
-	seats  int
-	flying atomic.Int64 // seats that its calls have
+	room    *room
+	seats   int
+	waiting []*ticket    // in order of arrival
+	flying  atomic.Int64 // seats that its calls have
 }
 
 // join adds a partition's seats, in the place of those of one that is done if there are such.
@@ -65,10 +65,11 @@ func (h *hall) join(output string, seats int) *table {
 		gone.timer.Stop()
 		r.seats -= gone.seats
 	}
-	r.tables++
+	t := &table{room: r, seats: seats}
+	r.tables = append(r.tables, t)
 	r.seats += seats
 	r.call()
-	return &table{room: r, seats: seats}
+	return t
 }
 
 // leave takes the partition's seats away, after a while.
@@ -78,7 +79,7 @@ func (h *hall) leave(output string, t *table) {
 	r := t.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tables--
+	r.tables = slices.DeleteFunc(r.tables, func(other *table) bool { return other == t })
 	gone := &leaver{seats: t.seats}
 	r.left = append(r.left, gone)
 	gone.timer = time.AfterFunc(lingers, func() {
@@ -90,7 +91,7 @@ func (h *hall) leave(output string, t *table) {
 			r.left = slices.Delete(r.left, i, i+1)
 			r.seats -= gone.seats
 		}
-		if r.tables == 0 && len(r.left) == 0 && h.rooms[output] == r {
+		if len(r.tables) == 0 && len(r.left) == 0 && h.rooms[output] == r {
 			delete(h.rooms, output)
 		}
 	})
@@ -98,10 +99,12 @@ func (h *hall) leave(output string, t *table) {
 
 // call seats those who wait, as far as there are seats. The caller holds the lock.
 func (r *room) call() {
-	for len(r.waiting) > 0 && r.taken < r.seats {
-		close(r.waiting[0].called)
-		r.waiting = r.waiting[1:]
-		r.taken++
+	for _, t := range r.tables {
+		for len(t.waiting) > 0 && r.taken < r.seats {
+			close(t.waiting[0].called)
+			t.waiting = t.waiting[1:]
+			r.taken++
+		}
 	}
 }
 
@@ -117,27 +120,23 @@ func (s *seat) Take(ctx context.Context) error {
 		return err
 	}
 	r := s.table.room
+	mine := &ticket{called: make(chan struct{})}
 	r.mu.Lock()
-	if len(r.waiting) == 0 && r.taken < r.seats {
-		r.taken++
-		r.mu.Unlock()
-	} else {
-		t := &ticket{called: make(chan struct{})}
-		r.waiting = append(r.waiting, t)
-		r.mu.Unlock()
-		select {
-		case <-t.called:
-		case <-ctx.Done():
-			r.mu.Lock()
-			if i := slices.Index(r.waiting, t); i >= 0 {
-				r.waiting = slices.Delete(r.waiting, i, i+1)
-			} else { // called in the same moment
-				r.taken--
-				r.call()
-			}
-			r.mu.Unlock()
-			return ctx.Err()
+	s.table.waiting = append(s.table.waiting, mine)
+	r.call()
+	r.mu.Unlock()
+	select {
+	case <-mine.called:
+	case <-ctx.Done():
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if i := slices.Index(s.table.waiting, mine); i >= 0 {
+			s.table.waiting = slices.Delete(s.table.waiting, i, i+1)
+		} else { // called in the same moment
+			r.taken--
+			r.call()
 		}
+		return ctx.Err()
 	}
 	s.taken = true
 	s.table.flying.Add(1)

@@ -79,7 +79,7 @@ func TestSeatsAreGivenBackWhenTheContextEnds(t *testing.T) {
 		}
 		first.Leave()
 		first.Leave()
-		if table.room.taken != 0 || len(table.room.waiting) != 0 {
+		if table.room.taken != 0 || len(table.waiting) != 0 {
 			t.Errorf("%+v", table.room)
 		}
 		h.leave("out", table)
