@@ -16,7 +16,9 @@ import (
 func sets(iterations int) []string {
 	out := []string{"00/seeds", "00/segments", "00/training", "00/candidates"}
 	for t := 1; t <= iterations; t++ {
-		out = append(out, fmt.Sprintf("%02d/ratings", t), fmt.Sprintf("%02d/training", t))
+		for _, kind := range []string{"calibration", "calibration-ratings", "ratings", "training"} {
+			out = append(out, fmt.Sprintf("%02d/%s", t, kind))
+		}
 	}
 	return out
 }

@@ -70,7 +70,7 @@ func undisturbed(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{
 		workflows.TypeSelfTrain: 3, workflows.TypeIngest: 2, workflows.TypeFinetune: 4,
-		workflows.TypeStage: 8, workflows.TypeRange: 8, // two merges, three selections, one of candidates and two of ratings
+		workflows.TypeStage: 10, workflows.TypeRange: 10, // two merges, three selections, one of candidates, two of calibrations and two of ratings
 	}, types)
 	record(t, "undisturbed", all)
 }
@@ -88,7 +88,7 @@ func (l *lab) checkStatus(seen runs.Seen) {
 	}
 	for _, key := range []string{
 		"00 preflight", "00 ingest seeds", "00 ingest segments", "00 select", "00 train myx", "00 train m0", "00 augment",
-		"01 rate", "01 select", "01 train m1", "02 rate", "02 select", "02 train m2",
+		"01 calibrate", "01 rate", "01 select", "01 train m1", "02 calibrate", "02 rate", "02 select", "02 train m2",
 	} {
 		require.NotEmpty(t, stage(seen, key).Key, key)
 	}
@@ -96,6 +96,9 @@ func (l *lab) checkStatus(seen runs.Seen) {
 	for i, set := range seen.Sets {
 		require.Greater(t, len(set.Histogram), 2, "ratings of iteration %d are all alike: %v", i+1, set.Histogram)
 		require.Positive(t, set.Selected)
+		require.NotNil(t, set.Calibration)
+		require.True(t, set.Calibration.OnTraining)
+		require.Greater(t, set.Calibration.AUC, 0.7, "the judge of iteration %d: %+v", i+1, set.Calibration)
 		require.Less(t, set.Selected, set.Ratings.Rows)
 		require.Equal(t, "rate", strings.Fields(stage(seen, fmt.Sprintf("%02d rate", i+1)).Name)[0])
 	}
@@ -115,7 +118,9 @@ func checkLineage(t *testing.T, st *blob.Store) {
 		manifests[name], refs[name] = m, ref
 		require.Equal(t, m.Input, m.Rows+m.Rejected, name)
 		require.Equal(t, runName, m.Run)
-		require.GreaterOrEqual(t, ref.Partitions(), 8, name)
+		if !strings.Contains(name, "/calibration") {
+			require.GreaterOrEqual(t, ref.Partitions(), 8, name)
+		}
 		reasons := int64(0)
 		for _, n := range m.Reasons {
 			reasons += n
@@ -145,6 +150,8 @@ func checkLineage(t *testing.T, st *blob.Store) {
 	parents("00/training", "00/seeds")
 	parents("00/candidates", "00/segments")
 	for i := 1; i <= iterations; i++ {
+		require.Equal(t, []dataset.Ref{refs["00/seeds"]}, manifests[fmt.Sprintf("%02d/calibration", i)].Parents)
+		parents(fmt.Sprintf("%02d/calibration-ratings", i), fmt.Sprintf("%02d/calibration", i))
 		parents(fmt.Sprintf("%02d/ratings", i), "00/candidates")
 		parents(fmt.Sprintf("%02d/training", i), "00/seeds", fmt.Sprintf("%02d/ratings", i))
 		require.NotEmpty(t, manifests[fmt.Sprintf("%02d/ratings", i)].Fingerprint)
@@ -260,5 +267,6 @@ func (l *lab) checkReport() {
 	require.Empty(t, elsewhere.FindString(page), "a report is one page that opens offline")
 	require.Contains(t, page, "</html>")
 	require.Contains(t, page, "Iteration 2")
+	require.Contains(t, page, "How good the judge is")
 	require.Contains(t, page, workflows.PhaseCompleted)
 }
