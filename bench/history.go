@@ -106,7 +106,7 @@ func historyCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 			workflows.Register(w)
 			w.RegisterWorkflowWithOptions(parent, workflow.RegisterOptions{Name: "Parent"})
 		}
-		w.RegisterActivity(idle{})
+		w.RegisterActivity(&idle{})
 		if err := w.Start(); err != nil {
 			return err
 		}
