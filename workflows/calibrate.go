@@ -14,8 +14,9 @@ const changeCalibrate = "calibrate"
 
 // trial is a judge that was tried out.
 type trial struct {
-	in     activities.MeasureInput
-	result eval.Calibration
+	iteration int
+	in        activities.MeasureInput
+	result    eval.Calibration
 }
 
 // tryJudge has the iteration's judge rate seed pairs and shuffled ones, in the way in which it is about to rate all of A.
@@ -42,7 +43,7 @@ func (r *run) tryJudge(ctx workflow.Context, rating stage.Work) error {
 	if err != nil {
 		return err
 	}
-	r.trial = &trial{in: activities.MeasureInput{Pairs: made, Ratings: ratings, OnTraining: !r.fixedJudge()}}
+	r.trial = &trial{iteration: r.st.Iteration, in: activities.MeasureInput{Pairs: made, Ratings: ratings, OnTraining: !r.fixedJudge()}}
 	_, err = r.measured(ctx)
 	return err
 }

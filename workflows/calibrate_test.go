@@ -66,6 +66,18 @@ func TestEveryJudgeIsTriedOutBeforeItRates(t *testing.T) {
 	}
 }
 
+// Between two iterations the number is the next one's already, the trial still the last one's.
+func TestATrialBelongsToItsIteration(t *testing.T) {
+	t.Parallel()
+	r := &run{trial: &trial{iteration: 1, result: eval.Calibration{AUC: 0.9}}}
+	for iteration, want := range map[int]bool{1: true, 2: false} {
+		r.st.Iteration = iteration
+		if s := r.status(); (s.Calibration != nil) != want || (s.JudgeLine(iteration) != "") != want {
+			t.Errorf("iteration %d: %+v", iteration, s.Calibration)
+		}
+	}
+}
+
 func TestCalibrationObeysTheBudget(t *testing.T) {
 	t.Parallel()
 	w := newWorld(0, 10)

@@ -107,7 +107,7 @@ func (r *run) status() Status {
 		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.report,
 		Distilled: r.fixedJudge(),
 	}
-	if r.trial != nil {
+	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result
 	}
 	s.Warnings = warnings(s.Stages, s.Sets, s.Calibration)
