@@ -44,6 +44,8 @@ const (
 	UpdateRetry = "retry"
 	// QueryStatus answers with a Status.
 	QueryStatus = "status"
+	// QueryProgress is answered by the Stage and Range workflows of a run, with a StageView and a RangeView.
+	QueryProgress = "progress"
 )
 
 // Approval opens or refuses a gate.
@@ -171,5 +173,7 @@ type StageStatus struct {
 	Answers    dataset.Answers  `json:"answers,omitzero"`      // of models, as they could be read
 	WorkflowID string           `json:"workflow_id,omitempty"` // the child workflow that does it
 	StartedAt  time.Time        `json:"started_at"`
+	ResumedAt  time.Time        `json:"resumed_at,omitzero"` // when it went on after it had stopped
+	Before     int64            `json:"before,omitempty"`    // done when it went on
 	EndedAt    time.Time        `json:"ended_at"`
 }

@@ -59,10 +59,14 @@ func money(s Status) string {
 }
 
 func timeLeft(s StageStatus, now time.Time) string {
-	if s.State != StageRunning || s.Done <= 0 || s.Total <= s.Done {
+	since, done := s.StartedAt, s.Done
+	if !s.ResumedAt.IsZero() {
+		since, done = s.ResumedAt, s.Done-s.Before // the time before, and that of the stop, tell nothing of its speed
+	}
+	if s.State != StageRunning || done <= 0 || s.Total <= s.Done {
 		return ""
 	}
-	left := now.Sub(s.StartedAt).Seconds() / float64(s.Done) * float64(s.Total-s.Done)
+	left := now.Sub(since).Seconds() / float64(done) * float64(s.Total-s.Done)
 	return (time.Duration(math.Round(left)) * time.Second).String()
 }
 

@@ -25,17 +25,18 @@ import (
 // world stands in for everything outside: it remembers which partitions and datasets stand, what was paid and which jobs
 // were submitted, over any number of executions of workflows.
 type world struct {
-	mu       sync.Mutex
-	rows     int64 // in each partition of the segments
-	bits     int
-	receipts map[string]map[int]dataset.Receipt // by dataset folder
-	datasets map[string]dataset.Ref
-	records  map[string]json.RawMessage
-	jobs     []string
-	cancels  []string
-	asked    int // calls of AskPartition
-	inWork   int
-	most     int
+	mu        sync.Mutex
+	rows      int64 // in each partition of the segments
+	bits      int
+	receipts  map[string]map[int]dataset.Receipt // by dataset folder
+	committed map[string]bool                    // by dataset folder and first partition: ranges
+	datasets  map[string]dataset.Ref
+	records   map[string]json.RawMessage
+	jobs      []string
+	cancels   []string
+	asked     int // calls of AskPartition
+	inWork    int
+	most      int
 
 	ask    func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
 	poll   func(in activities.PollInput) (activities.TrainingStatus, error)
@@ -45,7 +46,7 @@ type world struct {
 
 func newWorld(bits int, rows int64) *world {
 	return &world{
-		bits: bits, rows: rows, receipts: map[string]map[int]dataset.Receipt{}, datasets: map[string]dataset.Ref{},
+		bits: bits, rows: rows, receipts: map[string]map[int]dataset.Receipt{}, datasets: map[string]dataset.Ref{}, committed: map[string]bool{},
 		records: map[string]json.RawMessage{}, digest: func(dir string) string { return dir },
 	}
 }
@@ -130,6 +131,7 @@ func (f *fakeSets) SurveyRange(_ context.Context, in activities.SurveyInput) (ac
 			out.Standing = join(out.Standing, r)
 		}
 	}
+	out.Committed = f.w.committed[fmt.Sprint(in.Work.Output(), in.From)]
 	return out, nil
 }
 
@@ -144,6 +146,7 @@ func (f *fakeSets) CommitRange(_ context.Context, in activities.CommitRangeInput
 		}
 		out = join(out, r)
 	}
+	f.w.committed[fmt.Sprint(in.Dir, in.From)] = true
 	return out, nil
 }
 

@@ -23,7 +23,10 @@ type RangeInput struct {
 	Window  int             `json:"window"`  // partitions in work at once
 	Signals int             `json:"signals"` // progress signals to send, at most
 	Purse   Purse           `json:"purse"`   // what the run may spend in this range in all
-	Carried *RangeCarry     `json:"carried,omitempty"`
+	// LastWord has the range signal its last progress too: one of several ends long before the stage whose result tells it.
+	LastWord bool `json:"last_word,omitempty"`
+
+	Carried *RangeCarry `json:"carried,omitempty"`
 }
 
 // RangeCarry is what a range takes over continue-as-new.
@@ -43,6 +46,12 @@ type RangeResult struct {
 	Stop     string               `json:"stop,omitempty"`
 	Trouble  *activities.Trouble  `json:"trouble,omitempty"` // set when Stop is activities.StopBlocked
 	Progress RangeProgress        `json:"progress"`
+}
+
+// RangeView is the answer of a Range to QueryProgress.
+type RangeView struct {
+	Progress RangeProgress                `json:"progress"`
+	InWork   []activities.PartialSpending `json:"in_work"` // the partitions in work, and what Progress holds of each
 }
 
 // RangeProgress adds up what a range has done. It is also the payload of SignalProgress.
@@ -79,7 +88,10 @@ func addHistograms(to, from map[string]int64) map[string]int64 {
 // stand already are not touched. When it is cancelled, partitions in work finish their calls in flight and are handed
 // back, and the result says so: a range that stopped is started again with the same input.
 func Range(ctx workflow.Context, in RangeInput) (RangeResult, error) {
-	r := &rangeRun{in: in, window: in.Window, standing: map[int]bool{}, partial: map[int]activities.Spending{}}
+	r := &rangeRun{in: in, window: in.Window, working: map[int]bool{}, standing: map[int]bool{}, partial: map[int]activities.Spending{}}
+	if err := workflow.SetQueryHandler(ctx, QueryProgress, func() (RangeView, error) { return r.view(), nil }); err != nil {
+		return RangeResult{}, fmt.Errorf("serve query %s: %w", QueryProgress, err)
+	}
 	if in.Carried == nil {
 		whole, err := r.survey(ctx)
 		if err != nil || whole != nil {
@@ -99,6 +111,9 @@ func Range(ctx workflow.Context, in RangeInput) (RangeResult, error) {
 	}
 	if r.next < in.To || len(r.again) > 0 {
 		return RangeResult{}, r.continueAsNew(ctx)
+	}
+	if in.LastWord {
+		workflow.SignalExternalWorkflow(ctx, in.Run, "", SignalProgress, r.acc)
 	}
 	var sets *activities.Sets
 	commit := activities.CommitRangeInput{Dir: in.Work.Output(), From: in.From, To: in.To}
@@ -120,7 +135,8 @@ type rangeRun struct {
 	next     int
 	window   int
 	inWork   int
-	granted  Purse // what partitions in work may still spend
+	working  map[int]bool // the partitions in work
+	granted  Purse        // what partitions in work may still spend
 	acc      RangeProgress
 	standing map[int]bool
 	partial  map[int]activities.Spending // what unfinished attempts paid; it is in acc
@@ -130,6 +146,14 @@ type rangeRun struct {
 	trouble  *activities.Trouble
 	finished int
 	signals  int
+}
+
+func (r *rangeRun) view() RangeView {
+	out := RangeView{Progress: r.acc}
+	for _, p := range workflow.DeterministicKeys(r.working) {
+		out.InWork = append(out.InWork, activities.PartialSpending{Partition: p, Spending: r.partial[p]})
+	}
+	return out
 }
 
 func (r *rangeRun) remember(standing []int, partial []activities.PartialSpending) {
@@ -158,6 +182,9 @@ func (r *rangeRun) survey(ctx workflow.Context) (*RangeResult, error) {
 		r.acc.Paid = r.acc.Paid.Add(p.Spending)
 	}
 	if found.Committed {
+		if r.in.LastWord {
+			workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc)
+		}
 		return &RangeResult{Summary: found.Standing, Progress: r.acc}, nil
 	}
 	r.remember(found.Partitions, found.Partial)
@@ -220,9 +247,11 @@ func (r *rangeRun) startNext(ctx workflow.Context, selector workflow.Selector) b
 		r.next++
 	}
 	r.inWork++
+	r.working[p] = true
 	r.granted = r.granted.plus(share)
 	selector.AddFuture(r.start(ctx, p, share), func(f workflow.Future) {
 		r.inWork--
+		delete(r.working, p)
 		r.granted = r.granted.minus(share)
 		var result activities.PartitionResult
 		if err := f.Get(ctx, &result); err != nil {

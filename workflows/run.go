@@ -146,6 +146,7 @@ func (r *run) repeat(
 			r.stageEnds(ctx, key, StageDone)
 			return r.save(ctx)
 		case stopped || stop == activities.StopCancelled:
+			r.stageWaits(ctx, key)
 			continue // paused, or to go on under other settings
 		}
 		trouble, again := r.trouble(stop, err)
@@ -177,6 +178,7 @@ func (r *run) trouble(stop string, err error) (activities.Trouble, bool) {
 
 func (r *run) waitForRetry(ctx workflow.Context, key string, t activities.Trouble) error {
 	r.blocked[key] = t
+	r.stageWaits(ctx, key)
 	r.changed(ctx)
 	if err := r.save(ctx); err != nil {
 		return err
@@ -225,6 +227,12 @@ func (r *run) runChild(ctx workflow.Context, key string, childWorkflow, input an
 		return out, err
 	}
 	r.ranges[key] = map[int]RangeProgress{0: out.Progress}
+	if len(out.Ranges) > 0 { // it stopped: those that stand will not tell again when it goes on
+		clear(r.ranges[key])
+		for _, p := range out.Ranges {
+			r.ranges[key][p.From] = p
+		}
+	}
 	r.sumRanges(ctx, key)
 	if t := out.Trouble; t != nil {
 		return out, activities.NewTrouble(t.Class, t.Message, t.Way)

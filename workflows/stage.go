@@ -27,6 +27,13 @@ type StageResult struct {
 	Stop     string              `json:"stop,omitempty"`
 	Trouble  *activities.Trouble `json:"trouble,omitempty"` // set when Stop is StopBlocked
 	Progress RangeProgress       `json:"progress"`          // of all ranges
+	Ranges   []RangeProgress     `json:"ranges,omitempty"`  // each of them, when Stop is set
+}
+
+// StageView is the answer of a Stage to QueryProgress.
+type StageView struct {
+	Ended RangeProgress `json:"ended"`           // of the ranges that ended
+	Range string        `json:"range,omitempty"` // workflow id of the range in work
 }
 
 // Stage does one task over all partitions of a dataset, range by range, and commits the dataset. A stage that stopped is
@@ -39,6 +46,11 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		return StageResult{}, err
 	}
 	out := StageResult{Progress: RangeProgress{Stage: in.Stage}}
+	var inWork string
+	err := workflow.SetQueryHandler(ctx, QueryProgress, func() (StageView, error) { return StageView{out.Progress, inWork}, nil })
+	if err != nil {
+		return out, fmt.Errorf("serve query %s: %w", QueryProgress, err)
+	}
 	if found.Found {
 		out.Dataset = found.Dataset
 		out.Progress.addAll(found.Totals)
@@ -49,29 +61,33 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	commit := activities.CommitDatasetInput{Work: in.Work, Manifest: in.Manifest}
 	commit.Manifest.Bits = in.Bits
 	purse := in.Purse
+	var each []RangeProgress
 	for i := range ranges {
 		from := i * partitionsInRange
 		part := RangeInput{
 			Run: in.Run, Stage: in.Stage, Queue: in.Queue, Work: in.Work,
 			From: from, To: min(from+partitionsInRange, partitions),
-			Window: in.Window, Signals: min(20, max(1, signalsOfStage/ranges)), Purse: purse,
+			Window: in.Window, Signals: min(20, max(1, signalsOfStage/ranges)), Purse: purse, LastWord: ranges > 1,
 		}
 		id := fmt.Sprintf("%s/%05d", workflow.GetInfo(ctx).WorkflowExecution.ID, from)
+		inWork = id
 		rangeCtx := child(ctx, id, fmt.Sprintf("%s, partitions %d to %d", in.Stage, part.From, part.To-1))
 		var result RangeResult
 		if err := workflow.ExecuteChildWorkflow(rangeCtx, Range, part).Get(ctx, &result); err != nil {
 			return out, err
 		}
 		purse = purse.less(result.Progress.Paid.Spent).less(result.Progress.Paid.InDoubt)
+		inWork = ""
 		out.Progress.join(result.Progress)
+		each = append(each, result.Progress)
 		if result.Stop != "" {
-			out.Stop, out.Trouble = result.Stop, result.Trouble
+			out.Stop, out.Trouble, out.Ranges = result.Stop, result.Trouble, each
 			return out, nil
 		}
 		commit.Ranges = append(commit.Ranges, result.Summary)
 	}
 	control = short(ctx, QueueName(in.Queue, RoleControl), "commit dataset")
-	err := workflow.ExecuteActivity(control, sets.CommitDataset, commit).Get(ctx, &out.Dataset)
+	err = workflow.ExecuteActivity(control, sets.CommitDataset, commit).Get(ctx, &out.Dataset)
 	return out, err
 }
 

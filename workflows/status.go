@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/workflow"
@@ -22,7 +23,7 @@ func (r *run) listen(ctx workflow.Context) {
 		selector.AddReceive(progress, func(c workflow.ReceiveChannel, _ bool) {
 			var p RangeProgress
 			c.Receive(ctx, &p)
-			if s := r.stage(p.Stage); s.State == StageRunning {
+			if r.runs(p.Stage) {
 				if r.ranges[p.Stage] == nil {
 					r.ranges[p.Stage] = map[int]RangeProgress{}
 				}
@@ -33,14 +34,21 @@ func (r *run) listen(ctx workflow.Context) {
 		selector.AddReceive(training, func(c workflow.ReceiveChannel, _ bool) {
 			var p TrainProgress
 			c.Receive(ctx, &p)
-			s := r.stage(p.Stage)
-			s.Done, s.Total, s.Loss, s.Detail = int64(p.Step), int64(p.Steps), p.Loss, p.State
-			r.changed(ctx)
+			if r.runs(p.Stage) {
+				s := r.stage(p.Stage)
+				s.Done, s.Total, s.Loss, s.Detail = int64(p.Step), int64(p.Steps), p.Loss, p.State
+				r.changed(ctx)
+			}
 		})
 		for ctx.Err() == nil {
 			selector.Select(ctx)
 		}
 	})
+}
+
+// runs reports whether a stage is at work. What is signalled of any other came too late, or is not of this run.
+func (r *run) runs(key string) bool {
+	return slices.ContainsFunc(r.st.Stages, func(s StageStatus) bool { return s.Key == key && s.State == StageRunning })
 }
 
 // stage returns the status of the stage with this key; a stage that has not begun gets one.
@@ -59,8 +67,16 @@ func (r *run) stageBegins(ctx workflow.Context, key, name, unit string) {
 	s.Name, s.Unit, s.State = name, unit, StageRunning
 	if s.StartedAt.IsZero() {
 		s.StartedAt = workflow.Now(ctx)
+	} else {
+		s.ResumedAt, s.Before = workflow.Now(ctx), s.Done
 	}
 	r.tag(ctx, name)
+	r.changed(ctx)
+}
+
+// stageWaits says that nothing is done for a stage until a person or a setting has it go on.
+func (r *run) stageWaits(ctx workflow.Context, key string) {
+	r.stage(key).State = StageStopped
 	r.changed(ctx)
 }
 
