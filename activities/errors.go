@@ -59,6 +59,15 @@ func busy(cause error, delay time.Duration) error {
 	})
 }
 
+// handedBack is busy for a partition that another worker takes up at once. It is nothing to be logged as an error.
+func handedBack(cause error) error {
+	return temporal.NewApplicationErrorWithOptions(cause.Error(), ErrTypeBusy, temporal.ApplicationErrorOptions{
+		NextRetryDelay: time.Millisecond,
+		Cause:          cause,
+		Category:       temporal.ApplicationErrorCategoryBenign,
+	})
+}
+
 // TroubleOf returns what is to be told about an error of an activity or child workflow, and whether it needs a person.
 func TroubleOf(err error) (Trouble, bool) {
 	var app *temporal.ApplicationError

@@ -30,7 +30,12 @@ func (s *Stages) AskPartition(ctx context.Context, work stage.Work) (PartitionRe
 		case <-stoppable.Done():
 		}
 	}()
-	result, err := stage.Run(stoppable, s.Deps, work, func(p stage.Progress) { activity.RecordHeartbeat(ctx, p) })
+	result, err := stage.Run(stoppable, s.Deps, work, func(p stage.Progress) {
+		if p.Waiting == "" && p.InFlight > 0 {
+			p.Waiting = s.endpoint(work.Model.Provider)
+		}
+		activity.RecordHeartbeat(ctx, p)
+	})
 	if err != nil {
 		return PartitionResult{}, s.tell(err, work)
 	}
@@ -39,10 +44,32 @@ func (s *Stages) AskPartition(ctx context.Context, work stage.Work) (PartitionRe
 		Spending: Spending{Spent: result.Spent, InDoubt: result.InDoubt},
 	}
 	if !out.Done && out.Stop == StopCancelled && ctx.Err() == nil {
-		return out, busy(errors.New("the worker is stopping; the partition goes to another"), time.Millisecond)
+		return out, handedBack(errors.New("the worker is stopping; the partition goes to another"))
 	}
 	return out, nil
 }
+
+// endpoint says what calls to a provider wait for, if anything is wrong there: they are patient, and whoever watches
+// should know.
+func (s *Stages) endpoint(provider string) string {
+	if s.Deps.Models == nil {
+		return ""
+	}
+	client, err := s.Deps.Models.Client(provider)
+	if err != nil {
+		return ""
+	}
+	switch stats := client.Stats(); {
+	case stats.Breaker != "" && stats.Breaker != "closed":
+		return fmt.Sprintf("provider %s answers nothing; it is tried from time to time", provider)
+	case stats.PausedFor > worthTelling:
+		return fmt.Sprintf("provider %s asked to wait %v", provider, stats.PausedFor.Round(time.Second))
+	}
+	return ""
+}
+
+// worthTelling is the shortest wait that an endpoint asked for of which people are told.
+const worthTelling = 5 * time.Second
 
 // tell turns an error of the stage into one that the workflow understands.
 func (s *Stages) tell(err error, work stage.Work) error {

@@ -58,7 +58,7 @@ func (a *app) watch(client *runs.Client, run string, asJSON, stay bool) error {
 	var last []byte
 	var waiting, failed int
 	for {
-		seen, err := client.Status(a.ctx, run)
+		seen, err := client.Watch(a.ctx, run)
 		switch {
 		case a.ctx.Err() != nil:
 			return a.ctx.Err()
@@ -190,6 +190,11 @@ func doing(s runs.Seen) string {
 	for _, stage := range s.Stages {
 		if stage.State == workflows.StageRunning {
 			names = append(names, stage.Name)
+		}
+	}
+	for _, stage := range s.Stages { // what waits for a person
+		if len(names) == 0 && stage.State == workflows.StageStopped {
+			return stage.Name
 		}
 	}
 	if len(names) == 0 {

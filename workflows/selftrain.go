@@ -291,6 +291,7 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
 			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt,
 		}
+		r.stage(in.Stage).WorkflowID = r.childID(in.Stage)
 		ctx = child(ctx, r.childID(in.Stage), step)
 		if err := workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out); err != nil {
 			return "", err

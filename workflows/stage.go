@@ -78,7 +78,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		}
 		purse = purse.less(result.Progress.Paid.Spent).less(result.Progress.Paid.InDoubt)
 		inWork = ""
-		out.Progress.join(result.Progress)
+		out.Progress.Join(result.Progress)
 		each = append(each, result.Progress)
 		if result.Stop != "" {
 			out.Stop, out.Trouble, out.Ranges = result.Stop, result.Trouble, each
@@ -96,7 +96,8 @@ func (p *RangeProgress) addAll(r dataset.RangeSummary) {
 	p.Paid = p.Paid.Add(activities.Spending{Spent: r.Usage, InDoubt: r.InDoubt})
 }
 
-func (p *RangeProgress) join(q RangeProgress) {
+// Join adds what other partitions did.
+func (p *RangeProgress) Join(q RangeProgress) {
 	p.Done += q.Done
 	p.Rejected += q.Rejected
 	p.Reused += q.Reused

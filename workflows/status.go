@@ -97,7 +97,7 @@ func (r *run) sumRanges(ctx workflow.Context, key string) {
 	var sum RangeProgress
 	parts := r.ranges[key]
 	for _, from := range workflow.DeterministicKeys(parts) {
-		sum.join(parts[from])
+		sum.Join(parts[from])
 	}
 	s := r.stage(key)
 	s.Done, s.Rejected, s.Reused = sum.Done, sum.Rejected, sum.Reused

@@ -39,6 +39,8 @@ type temporal struct {
 	down       error
 	pollers    int
 	attributes map[string]enumspb.IndexedValueType
+	progress   map[string]any // told by child workflows
+	pending    map[string][]*workflowpb.PendingActivityInfo
 }
 
 func newTemporal() *temporal {
@@ -91,9 +93,13 @@ func (f *temporal) ExecuteWorkflow(_ context.Context, o client.StartWorkflowOpti
 	return &mocks.WorkflowRun{}, nil
 }
 
-func (f *temporal) QueryWorkflow(_ context.Context, id, _, _ string, _ ...any) (converter.EncodedValue, error) {
+func (f *temporal) QueryWorkflow(_ context.Context, id, _, query string, _ ...any) (converter.EncodedValue, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if view, ok := f.progress[id]; ok && query == workflows.QueryProgress {
+		payloads, err := converter.GetDefaultDataConverter().ToPayloads(view)
+		return client.NewValue(payloads), err
+	}
 	if f.down != nil {
 		return nil, f.down
 	}
@@ -115,6 +121,9 @@ func (f *temporal) DescribeWorkflowExecution(_ context.Context, id, _ string) (*
 		return nil, f.down
 	}
 	status, ok := f.executions[id]
+	if pending := f.pending[id]; pending != nil {
+		return &workflowservice.DescribeWorkflowExecutionResponse{PendingActivities: pending}, nil
+	}
 	if !ok {
 		return nil, serviceerror.NewNotFound("workflow not found")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -26,6 +27,8 @@ type Seen struct {
 	workflows.Status
 	Live bool   `json:"live"`           // told by the workflow itself, else read from the record in S3
 	Note string `json:"note,omitempty"` // why it is not live, and what to do
+	// Holdups say what running stages wait for, by themselves; Watch finds them.
+	Holdups []string `json:"holdups,omitempty"`
 }
 
 // Ended reports whether the run will never do anything again.
@@ -144,6 +147,7 @@ func (c *Client) List(ctx context.Context) ([]Seen, error) {
 	open, temporalErr := c.executions(ctx)
 	out := make([]Seen, len(dirs))
 	errs := make([]error, len(dirs))
+	var silent atomic.Bool // no worker answers: the records have to do
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 8)
 	for i, dir := range dirs {
@@ -151,6 +155,13 @@ func (c *Client) List(ctx context.Context) ([]Seen, error) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			out[i], errs[i] = c.listed(ctx, lastPart(dir), open, temporalErr == nil)
+			if errs[i] == nil && open[out[i].Run] == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING && !silent.Load() {
+				if live, err := c.query(ctx, out[i].Run); err == nil {
+					out[i] = Seen{Status: live, Live: true}
+				} else {
+					silent.Store(true)
+				}
+			}
 		})
 	}
 	wg.Wait()

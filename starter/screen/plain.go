@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -18,6 +19,7 @@ type plain struct {
 	phase  string
 	stages map[string]told
 	sets   int
+	held   string
 	judges int // the last iteration whose judge was told of
 	warned map[string]bool
 }
@@ -53,6 +55,10 @@ func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
 			fmt.Fprintln(out, set)
 			p.sets = n + 1
 		}
+	}
+	if held := strings.Join(seen.Holdups, "; "); held != p.held {
+		p.held = held
+		fmt.Fprintln(out, Clean(cmp.Or(held, "nothing holds it up any more")))
 	}
 	phase := seen.Phase
 	for _, text := range []string{seen.Message, seen.Note} {

@@ -331,7 +331,7 @@ func (p *painter) warnings(seen runs.Seen) {
 
 func (p *painter) foot(seen runs.Seen) {
 	var words []string
-	for _, text := range []string{seen.Message, seen.Note} {
+	for _, text := range append([]string{seen.Message, seen.Note}, seen.Holdups...) {
 		for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 			if line != "" {
 				words = append(words, line)
