@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-func zip(t testing.TB, data []byte) []byte {
+func gzipOf(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -80,10 +80,10 @@ func TestBounds(t *testing.T) {
 		{"bytes that are no text in a line", "a.jsonl", strings.NewReader("{\"text\":\"a\xff\"}\n" + goodLine(1)), DocumentOptions{Segments: noRepeat}, 1, "invalid_utf8"},
 		{"a bad byte in mostly good text", "a.txt", strings.NewReader("Title\n\né é é " + good + "\xff"), DocumentOptions{Segments: noRepeat}, 0, "invalid_utf8"},
 		{"latin-1 text", "a.txt", strings.NewReader("Title\n\ncaf\xe9 " + good), DocumentOptions{Segments: noRepeat}, 1, ""},
-		{"gzip", "a.jsonl.gz", bytes.NewReader(zip(t, []byte(goodLine(1)+goodLine(2)))), DocumentOptions{Segments: noRepeat}, 2, ""},
-		{"gzip of two members", "a.jsonl.gz", bytes.NewReader(append(zip(t, []byte(goodLine(1))), zip(t, []byte(goodLine(2)))...)), DocumentOptions{Segments: noRepeat}, 2, ""},
-		{"gzip without the name", "a.html", bytes.NewReader(zip(t, []byte("<html><body><h1>T</h1><p>"+good))), DocumentOptions{Segments: noRepeat}, 1, ""},
-		{"truncated gzip", "a.jsonl.gz", bytes.NewReader(append(zip(t, []byte(goodLine(1))), cut(zip(t, []byte(goodLine(2))), 40)...)), DocumentOptions{Segments: noRepeat}, 1, "bad_gzip"},
+		{"gzip", "a.jsonl.gz", bytes.NewReader(gzipOf(t, []byte(goodLine(1)+goodLine(2)))), DocumentOptions{Segments: noRepeat}, 2, ""},
+		{"gzip of two members", "a.jsonl.gz", bytes.NewReader(append(gzipOf(t, []byte(goodLine(1))), gzipOf(t, []byte(goodLine(2)))...)), DocumentOptions{Segments: noRepeat}, 2, ""},
+		{"gzip without the name", "a.html", bytes.NewReader(gzipOf(t, []byte("<html><body><h1>T</h1><p>"+good))), DocumentOptions{Segments: noRepeat}, 1, ""},
+		{"truncated gzip", "a.jsonl.gz", bytes.NewReader(append(gzipOf(t, []byte(goodLine(1))), cut(gzipOf(t, []byte(goodLine(2))), 40)...)), DocumentOptions{Segments: noRepeat}, 1, "bad_gzip"},
 		{"gzip header alone", "a.jsonl.gz", strings.NewReader("\x1f\x8b"), DocumentOptions{}, 0, "bad_gzip"},
 		{"bomb of one line", "a.jsonl.gz", bytes.NewReader(bomb(t)), DocumentOptions{}, 0, "bomb"},
 		{"bomb of one page", "a.html.gz", bytes.NewReader(bomb(t)), DocumentOptions{}, 0, "too_large"},
@@ -142,7 +142,7 @@ func bomb(t testing.TB) []byte {
 func TestReadError(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("connection lost")
-	zipped := zip(t, []byte(strings.Repeat(`{"text":"x"}`+"\n", 100)))
+	zipped := gzipOf(t, []byte(strings.Repeat(`{"text":"x"}`+"\n", 100)))
 	for name, in := range map[string]io.Reader{
 		"a.jsonl":    io.MultiReader(strings.NewReader("{}\n"), iotest.ErrReader(lost)),
 		"a.html":     io.MultiReader(strings.NewReader("<p>"), iotest.ErrReader(lost)),

@@ -48,6 +48,9 @@ const (
 	ReasonTooMany     = "too_many_pieces"   // a document with more than MaxPieces sections
 	ReasonBadGzip     = "bad_gzip"          // broken or truncated compression
 	ReasonBadZstd     = "bad_zstd"          // the same of Zstandard
+	ReasonBadParquet  = "bad_parquet"       // a broken Parquet file
+	ReasonBadArchive  = "bad_archive"       // a broken archive, or a broken file in one
+	ReasonNotText     = "not_text"          // a file in an archive that is no page and no text by its name
 	ReasonBomb        = "bomb"              // compression beyond any honest ratio
 	ReasonNoContent   = "no_content"        // nothing to read
 	ReasonBinary      = "binary"            // not text

@@ -21,11 +21,15 @@ const (
 	FormatJSONL = "jsonl" // one document a line
 	FormatWARC  = "warc"  // a crawl: pages (WARC) or their texts (WET), each named by its address
 	FormatWET   = "wet"   // the same
+	FormatTar   = "tar"   // an archive of pages and texts
+
+	FormatZip     = "zip"     // the same, read by ZipDocuments
+	FormatParquet = "parquet" // a table, read by DocumentRows and SeedRows
 )
 
 // DocumentOptions say how documents are read and cut.
 type DocumentOptions struct {
-	Format   string // auto, html, text, jsonl, warc or wet; empty means auto
+	Format   string // auto, html, text, jsonl, warc, wet or tar; empty means auto
 	Text     string // jsonl: field that holds the text, a.b for one inside another; empty means text
 	Title    string // jsonl: field that holds the title; empty means title
 	Language string // ISO 639-1 code kept, any for all; empty means en
@@ -97,7 +101,8 @@ func (s SegmentRules) withDefaults() SegmentRules {
 // Documents yields the segments and rejects of one file or object, document by document; within one, what falls with
 // its header comes first, then all else in the order of the text. The name is
 // what rows carry as their source; its ending decides the format where the options leave it open, else the first bytes.
-// Gzip and Zstandard are recognised by theirs. The error is that of r or of ctx, and nothing follows it.
+// Gzip and Zstandard are recognised by theirs. The error is that of r or of ctx, or ErrRandomAccess before any item, and nothing
+// follows it.
 func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
@@ -128,6 +133,11 @@ func readDocuments(s *source, name string, c *cutter) bool {
 		return readJSONL(s, name, c)
 	case FormatWARC, FormatWET:
 		return readWARC(s, name, c)
+	case FormatTar:
+		return readTar(s, name, c)
+	case FormatZip, FormatParquet:
+		s.raw.err = ErrRandomAccess
+		return true
 	}
 	at := origin{source: name, document: documentName(name)}
 	body, err := io.ReadAll(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1))
@@ -181,19 +191,11 @@ func readJSONL(s *source, name string, c *cutter) bool {
 			continue
 		}
 		text, title, bad := documentRecord(lines.line, c.opts)
-		var more bool
-		switch {
-		case bad.reason != "":
+		more := false
+		if bad.reason != "" {
 			more = c.yield(at.reject(bad.reason, bad.detail, bad.text))
-		case int64(len(text)) > c.opts.Bounds.MaxDocumentBytes:
-			more = c.yield(at.reject(ReasonTooLarge, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxDocumentBytes), ""))
-		default:
-			text = cleanText(text)
-			if detail := tooManyLines(text); detail != "" {
-				more = c.yield(at.reject(ReasonTooLarge, detail, ""))
-				break
-			}
-			more = c.cut(at, parseText(title, text), false)
+		} else {
+			more = c.text(at, text, title)
 		}
 		if !more || bad.stop {
 			return more
@@ -219,9 +221,6 @@ func documentRecord(line []byte, opts DocumentOptions) (text, title string, bad 
 	}
 	if strings.TrimSpace(text) == "" {
 		return "", "", badRecord{reason: ReasonNoContent, detail: fmt.Sprintf("field %q is empty", opts.Text), text: printable(line)}
-	}
-	if strings.IndexByte(text, 0) >= 0 {
-		return "", "", badRecord{reason: ReasonBinary, detail: fmt.Sprintf("field %q holds a zero byte", opts.Text)}
 	}
 	title, _ = stringField(fields, opts.Title) // a title is welcome, not required
 	return text, cleanLine(title), badRecord{}

@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,14 +30,14 @@ type SeedOptions struct {
 	Language    string // oasst: language kept; empty means en, any for all
 	Bounds      Bounds
 
-	named bool // the caller named the fields
+	named bool // the caller named the fields otherwise
 }
 
 func (o SeedOptions) withDefaults() SeedOptions {
 	if o.Format == "" {
 		o.Format = FormatAuto
 	}
-	o.named = o.Instruction != "" || o.Output != ""
+	o.named = o.Instruction != "" && o.Instruction != "instruction" || o.Output != "" && o.Output != "output"
 	if o.Instruction == "" {
 		o.Instruction = "instruction"
 	}
@@ -59,14 +60,18 @@ type seeder struct {
 }
 
 // Seeds yields the seed pairs and rejects of one file or object: for pairs one row a line, for Open Assistant one row
-// a conversation, made of its first question and the reply of rank 0. Gzip is recognised by its first bytes. The error
-// is that of r or of ctx, and nothing follows it.
+// a conversation, made of its first question and the reply of rank 0. Gzip and Zstandard are recognised by their first
+// bytes. The error is that of r or of ctx, or ErrRandomAccess before any item, and nothing follows it.
 func Seeds(ctx context.Context, name string, r io.Reader, opts SeedOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
 		s := newSource(ctx, r)
 		defer s.close()
 		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool { return yield(it, nil) }}
+		if bytes.HasPrefix(s.peek(), []byte("PAR1")) {
+			yield(Item{}, fmt.Errorf("read %s: %w", name, ErrRandomAccess))
+			return
+		}
 		if !sd.read(s) {
 			return
 		}

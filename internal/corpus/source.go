@@ -194,6 +194,7 @@ var formatsByName = map[string]string{
 	".jsonl": FormatJSONL, ".ndjson": FormatJSONL, ".json": FormatJSONL,
 	".txt": FormatText, ".md": FormatText, ".markdown": FormatText, ".text": FormatText,
 	".warc": FormatWARC, ".wet": FormatWARC,
+	".tar": FormatTar, ".tgz": FormatTar, ".zip": FormatZip, ".parquet": FormatParquet,
 }
 
 // sniff names the format of a document by its name, then by its first bytes.
@@ -208,8 +209,15 @@ func sniff(name string, head []byte) string {
 	if format, ok := formatsByName[path.Ext(name)]; ok {
 		return format
 	}
-	if bytes.HasPrefix(head, []byte("WARC/")) {
+	switch {
+	case bytes.HasPrefix(head, []byte("WARC/")):
 		return FormatWARC
+	case len(head) > 262 && string(head[257:262]) == "ustar":
+		return FormatTar
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return FormatZip
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return FormatParquet
 	}
 	head = bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
 	switch {

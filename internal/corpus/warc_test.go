@@ -56,7 +56,7 @@ func members(t testing.TB, records ...string) string {
 	t.Helper()
 	var b bytes.Buffer
 	for _, r := range records {
-		b.Write(zip(t, []byte(r)))
+		b.Write(gzipOf(t, []byte(r)))
 	}
 	return b.String()
 }
@@ -139,7 +139,7 @@ func TestWARC(t *testing.T) {
 		{"bare HTTP", "a.warc", record("response", "https://example.org/u", "application/http", "HTTP/2 200\nX: a\n folded\nbroken line\nContent-Type : text/html\n\n"+webPage(1)), "u"},
 		{"chunked", "a.warc", response("https://example.org/u", html+"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x;x=y\r\n%s\r\n%X\r\n%s\r\n0\r\n\r\n", 500, webPage(1)[:500], len(webPage(1))-500, webPage(1)[500:])), "u"},
 		{"said to be chunked", "a.warc", response("https://example.org/u", html+"Transfer-Encoding: chunked\r\n", webPage(1)), "u"},
-		{"gzip body", "a.warc", response("https://example.org/u", html+"Content-Encoding: gzip\r\n", string(zip(t, []byte(webPage(1))))), "u"},
+		{"gzip body", "a.warc", response("https://example.org/u", html+"Content-Encoding: gzip\r\n", string(gzipOf(t, []byte(webPage(1))))), "u"},
 		{"said to be gzip", "a.warc", response("https://example.org/u", html+"Content-Encoding: gzip\r\n", webPage(1)), "u"},
 		{"deflate body", "a.warc", response("https://example.org/u", html+"Content-Encoding: deflate\r\n", zlibbed(webPage(1))), "u"},
 		{"raw deflate body", "a.warc", response("https://example.org/u", html+"Content-Encoding: deflate\r\n", zlibbed(webPage(1))[2:]), "u"},
@@ -200,7 +200,7 @@ func TestWARCDamage(t *testing.T) {
 	var whole []byte
 	for i := range records {
 		starts = append(starts, len(whole))
-		whole = append(whole, zip(t, []byte(page200(i)))...)
+		whole = append(whole, gzipOf(t, []byte(page200(i)))...)
 	}
 	starts = append(starts, len(whole))
 	rapid.Check(t, func(rt *rapid.T) {
@@ -262,7 +262,7 @@ func BenchmarkWARC(b *testing.B) {
 			response(uri, "Content-Type: text/html\r\n", string(body)),
 			record("metadata", uri, "application/warc-fields", "fetchTimeMs: 100\r\n"),
 		} {
-			archive.Write(zip(b, []byte(r)))
+			archive.Write(gzipOf(b, []byte(r)))
 		}
 		size += len(body)
 	}
