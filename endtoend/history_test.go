@@ -31,6 +31,16 @@ type execution struct {
 // payloads is about how many bytes of payloads the history holds.
 func (e execution) payloads() int { return proto.Size(e.history) }
 
+// ending says how the execution ended, and with what word if it stopped.
+func (e execution) ending() string {
+	last := e.history.GetEvents()[len(e.history.GetEvents())-1]
+	out := last.GetEventType().String()
+	for _, p := range last.GetWorkflowExecutionCompletedEventAttributes().GetResult().GetPayloads() {
+		out += stopWord.FindString(string(p.GetData()))
+	}
+	return out
+}
+
 // executions returns the executions of the run, in the order in which they were started: every execution of the run itself,
 // and of all children.
 func (l *lab) executions() []execution {
@@ -73,9 +83,10 @@ const packAbove = 100 << 10
 // record writes histories for the replay test, if that was asked for.
 func record(t *testing.T, scenario string, all []execution) {
 	t.Helper()
-	if !*update {
+	if *recording == "" {
 		return
 	}
+	scenario = *recording + "-" + scenario
 	root, err := gobuild.Root()
 	require.NoError(t, err)
 	dir := filepath.Join(root, "workflows", "testdata", "histories")
@@ -89,7 +100,8 @@ func record(t *testing.T, scenario string, all []execution) {
 	require.NoError(t, err)
 	seen := map[string]bool{}
 	for i, e := range all {
-		if shape := e.kind + digits.ReplaceAllString(e.id, ""); e.kind != workflows.TypeSelfTrain {
+		if e.kind != workflows.TypeSelfTrain {
+			shape := digits.ReplaceAllString(e.id, "") + e.ending()
 			if seen[shape] {
 				continue // one of each is enough
 			}
@@ -114,6 +126,8 @@ func record(t *testing.T, scenario string, all []execution) {
 var (
 	odd    = regexp.MustCompile(`[^a-z0-9]+`)
 	digits = regexp.MustCompile(`[0-9]+`)
+
+	stopWord = regexp.MustCompile(`"stop":"[a-z]+"`)
 )
 
 func fileName(id string) string { return strings.Trim(odd.ReplaceAllString(id, "-"), "-") }

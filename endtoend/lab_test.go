@@ -68,7 +68,7 @@ documents: [{path: corpus/}]
 data: {min_partitions: 8}
 model: {base: pocketlm-base, trainer: pocketlm, server: pocketlm, provider: pocketlm}
 augment: {max_tokens: 64, in_flight: 8}
-rate: {max_tokens: 96, in_flight: 8}
+rate: {max_tokens: 96, in_flight: 8, calibration: {pairs: 8}}
 curate: {threshold: 4}
 iterations: 2
 `
@@ -170,11 +170,11 @@ func reduceExample(t *testing.T, dir string) {
 	seeds, err := examples.FS.ReadFile("seeds.jsonl")
 	require.NoError(t, err)
 	lines := bytes.SplitAfter(seeds, []byte("\n"))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "seeds.jsonl"), bytes.Join(lines[:min(40, len(lines))], nil), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "seeds.jsonl"), bytes.Join(lines[:min(30, len(lines))], nil), 0o600))
 	pages, err := examples.FS.ReadDir("corpus")
 	require.NoError(t, err)
 	for i, page := range pages {
-		if i%3 != 0 {
+		if i%4 != 0 {
 			continue
 		}
 		body, err := examples.FS.ReadFile("corpus/" + page.Name())

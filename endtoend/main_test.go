@@ -15,15 +15,22 @@ import (
 	"github.com/selfalign/selfalign/internal/devstack/programs"
 )
 
-// update has the runs here write their histories to where the replay test of package workflows reads them:
+// recording has the runs here add their histories, under this name, to those that the replay test of package workflows reads.
+// Those of earlier names stay as long as runs begun with that code may be open:
 //
-//	go test ./endtoend -run 'TestUndisturbed|TestSteered' -update
-var update = flag.Bool("update", false, "record the histories that workflows/replay_test.go replays")
+//	go test ./endtoend -run 'TestUndisturbed|TestSteered' -record NAME
+var recording = flag.String("record", "", "`name` under which histories are recorded for workflows/replay_test.go")
 
 // workerBinary is the worker as a user builds it.
 var workerBinary string
 
+// atOnce is how many labs work at the same time: most of the time they wait until a death is noticed.
+const atOnce = "8"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err) // go test has had this flag for ever
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,13 +11,16 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
-// sets are all datasets of a run, in the order in which they come to be.
-func sets(iterations int) []string {
-	out := []string{"00/seeds", "00/segments", "00/training", "00/candidates"}
-	for t := 1; t <= iterations; t++ {
-		for _, kind := range []string{"calibration", "calibration-ratings", "ratings", "training"} {
-			out = append(out, fmt.Sprintf("%02d/%s", t, kind))
+// sets are the names of all datasets of a run that stand: the method's own, and what else came to be on the way.
+func sets(t *testing.T, st *blob.Store) (out []string) {
+	t.Helper()
+	for _, key := range objects(t, st, setDir("")) {
+		if name, ok := strings.CutSuffix(key, "/manifest.json"); ok {
+			out = append(out, strings.TrimPrefix(name, setDir("")))
 		}
+	}
+	for _, name := range []string{"00/seeds", "00/segments", "00/training", "00/candidates", "01/ratings", "01/training", "02/ratings", "02/training"} {
+		require.Contains(t, out, name)
 	}
 	return out
 }
@@ -26,10 +28,10 @@ func sets(iterations int) []string {
 func setDir(name string) string { return "runs/" + runName + "/" + name }
 
 // digests are the digests of all rows, kept and rejected, of every dataset of a run.
-func digests(t *testing.T, st *blob.Store, iterations int) map[string]string {
+func digests(t *testing.T, st *blob.Store) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, name := range sets(iterations) {
+	for _, name := range sets(t, st) {
 		m, ref, err := dataset.Open(t.Context(), st, setDir(name))
 		require.NoError(t, err, name)
 		turned := ""
@@ -57,10 +59,10 @@ func rowsOf[T dataset.Row](t *testing.T, st *blob.Store, name string) []T {
 }
 
 // objects are the keys of all objects of the bucket that begin with a prefix.
-func objects(ctx context.Context, t *testing.T, st *blob.Store, prefix string) []string {
+func objects(t *testing.T, st *blob.Store, prefix string) []string {
 	t.Helper()
 	var out []string
-	require.NoError(t, st.List(ctx, prefix, func(i blob.Info) error {
+	require.NoError(t, st.List(t.Context(), prefix, func(i blob.Info) error {
 		out = append(out, i.Key)
 		return nil
 	}))
@@ -68,10 +70,10 @@ func objects(ctx context.Context, t *testing.T, st *blob.Store, prefix string) [
 }
 
 // leftovers are objects of a finished run that should be gone: the spills of the shuffle, and rejects that no receipt names.
-func leftovers(t *testing.T, st *blob.Store, iterations int) []string {
+func leftovers(t *testing.T, st *blob.Store) []string {
 	t.Helper()
 	named := map[string]bool{}
-	for _, name := range sets(iterations) {
+	for _, name := range sets(t, st) {
 		_, ref, err := dataset.Open(t.Context(), st, setDir(name))
 		require.NoError(t, err)
 		for p := range ref.Partitions() {
@@ -83,7 +85,7 @@ func leftovers(t *testing.T, st *blob.Store, iterations int) []string {
 		}
 	}
 	var out []string
-	for _, key := range objects(t.Context(), t, st, "runs/"+runName+"/") {
+	for _, key := range objects(t, st, setDir("")) {
 		if strings.Contains(key, "/_ingest/") || strings.Contains(key, "/rejected/") && !named[key] {
 			out = append(out, key)
 		}

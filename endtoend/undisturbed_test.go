@@ -46,8 +46,8 @@ func undisturbed(t *testing.T) {
 	l.start("budget.usd=5", "budget.calls=3000")
 	seen := l.finished()
 	st := l.client.Store
-	reference.digests = digests(t, st, iterations)
-	require.Empty(t, leftovers(t, st, iterations))
+	reference.digests = digests(t, st)
+	require.Empty(t, leftovers(t, st))
 	reference.answers, _ = readAccount(t, l.stack.PocketDir).answered()
 
 	l.checkStatus(seen)
@@ -70,7 +70,7 @@ func undisturbed(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{
 		workflows.TypeSelfTrain: 3, workflows.TypeIngest: 2, workflows.TypeFinetune: 4,
-		workflows.TypeStage: 10, workflows.TypeRange: 10, // two merges, three selections, one of candidates, two of calibrations and two of ratings
+		workflows.TypeStage: 10, workflows.TypeRange: 10, // two merges, three selections, candidates, and twice ratings and a calibration
 	}, types)
 	record(t, "undisturbed", all)
 }
@@ -88,7 +88,7 @@ func (l *lab) checkStatus(seen runs.Seen) {
 	}
 	for _, key := range []string{
 		"00 preflight", "00 ingest seeds", "00 ingest segments", "00 select", "00 train myx", "00 train m0", "00 augment",
-		"01 calibrate", "01 rate", "01 select", "01 train m1", "02 calibrate", "02 rate", "02 select", "02 train m2",
+		"01 rate", "01 select", "01 train m1", "02 rate", "02 select", "02 train m2",
 	} {
 		require.NotEmpty(t, stage(seen, key).Key, key)
 	}
@@ -96,9 +96,6 @@ func (l *lab) checkStatus(seen runs.Seen) {
 	for i, set := range seen.Sets {
 		require.Greater(t, len(set.Histogram), 2, "ratings of iteration %d are all alike: %v", i+1, set.Histogram)
 		require.Positive(t, set.Selected)
-		require.NotNil(t, set.Calibration)
-		require.True(t, set.Calibration.OnTraining)
-		require.Greater(t, set.Calibration.AUC, 0.7, "the judge of iteration %d: %+v", i+1, set.Calibration)
 		require.Less(t, set.Selected, set.Ratings.Rows)
 		require.Equal(t, "rate", strings.Fields(stage(seen, fmt.Sprintf("%02d rate", i+1)).Name)[0])
 	}
@@ -112,13 +109,13 @@ func (l *lab) checkStatus(seen runs.Seen) {
 func checkLineage(t *testing.T, st *blob.Store) {
 	t.Helper()
 	manifests, refs := map[string]dataset.Manifest{}, map[string]dataset.Ref{}
-	for _, name := range sets(iterations) {
+	for _, name := range sets(t, st) {
 		m, ref, err := dataset.Open(t.Context(), st, setDir(name))
 		require.NoError(t, err)
 		manifests[name], refs[name] = m, ref
 		require.Equal(t, m.Input, m.Rows+m.Rejected, name)
 		require.Equal(t, runName, m.Run)
-		if !strings.Contains(name, "/calibration") {
+		if !strings.Contains(name, "calibration") { // a handful of pairs
 			require.GreaterOrEqual(t, ref.Partitions(), 8, name)
 		}
 		reasons := int64(0)
@@ -150,8 +147,6 @@ func checkLineage(t *testing.T, st *blob.Store) {
 	parents("00/training", "00/seeds")
 	parents("00/candidates", "00/segments")
 	for i := 1; i <= iterations; i++ {
-		require.Equal(t, []dataset.Ref{refs["00/seeds"]}, manifests[fmt.Sprintf("%02d/calibration", i)].Parents)
-		parents(fmt.Sprintf("%02d/calibration-ratings", i), fmt.Sprintf("%02d/calibration", i))
 		parents(fmt.Sprintf("%02d/ratings", i), "00/candidates")
 		parents(fmt.Sprintf("%02d/training", i), "00/seeds", fmt.Sprintf("%02d/ratings", i))
 		require.NotEmpty(t, manifests[fmt.Sprintf("%02d/ratings", i)].Fingerprint)
@@ -236,7 +231,7 @@ func (l *lab) checkCost(seen runs.Seen) {
 	require.Equal(t, seen.Spent, asked)
 	require.Zero(t, seen.InDoubt)
 	var paid dataset.Usage
-	for _, name := range sets(iterations) {
+	for _, name := range sets(t, l.client.Store) {
 		m, _, err := dataset.Open(t.Context(), l.client.Store, setDir(name))
 		require.NoError(t, err)
 		for _, r := range m.Ranges {
@@ -267,6 +262,5 @@ func (l *lab) checkReport() {
 	require.Empty(t, elsewhere.FindString(page), "a report is one page that opens offline")
 	require.Contains(t, page, "</html>")
 	require.Contains(t, page, "Iteration 2")
-	require.Contains(t, page, "How good the judge is")
 	require.Contains(t, page, workflows.PhaseCompleted)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,15 +13,19 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
 )
 
 // Histories of real runs of landed code, recorded by
 //
-//	go test ./endtoend -run 'TestUndisturbed|TestSteered' -update
+//	go test ./endtoend -run 'TestUndisturbed|TestSteered' -record NAME
 //
 // A change of a workflow that fails here would break open runs: it belongs behind workflow.GetVersion. Old histories stay as
 // long as runs begun with that code may be open; new ones are recorded beside them.
 const histories = "testdata/histories"
+
+// machine finds what tells of the machine that a history was recorded on.
+var machine = regexp.MustCompile(`/(?:home|root|tmp|var|Users)/|[0-9]+@[a-z0-9]`)
 
 func TestReplay(t *testing.T) {
 	t.Parallel()
@@ -33,6 +38,9 @@ func TestReplay(t *testing.T) {
 		h := readHistory(t, path)
 		started := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
 		kinds[started.GetWorkflowType().GetName()]++
+		if plain, err := proto.Marshal(h); err != nil || machine.Match(plain) {
+			t.Errorf("%s names the machine that it was recorded on: %q, %v", path, machine.Find(plain), err)
+		}
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
 			replayer := worker.NewWorkflowReplayer()
@@ -58,7 +66,7 @@ func TestReplay(t *testing.T) {
 // TestReplayNotices makes sure that the replays above can fail.
 func TestReplayNotices(t *testing.T) {
 	t.Parallel()
-	found, err := filepath.Glob(filepath.Join(histories, "undisturbed-*-select.json"))
+	found, err := filepath.Glob(filepath.Join(histories, "*-undisturbed-*-select.json"))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no history to change: %v", err)
 	}
