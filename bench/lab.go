@@ -31,6 +31,9 @@ type lab struct {
 	settings config.Worker
 }
 
+// workerEnv names a variable with more of the environment of workers, such as GOMEMLIMIT=200MiB.
+const workerEnv = "SELFALIGN_BENCH_WORKER_ENV"
+
 const settingsText = `temporal: {address: %q, namespace: %q}
 store: {bucket: %q, endpoint: %q, region: us-east-1, path_style: true, access_key_env: %s, secret_key_env: %s}
 providers:
@@ -99,7 +102,7 @@ func startLab(ctx context.Context, dir string, f pocketlm.Faults, inFlight int, 
 		return nil, err
 	}
 	l.worker, err = child.Keep(ctx, child.Spec{
-		Name: "worker", Command: []string{binary, "-config", path}, Env: []string{child.ParentStdin + "=1"},
+		Name: "worker", Command: []string{binary, "-config", path}, Env: append(strings.Fields(os.Getenv(workerEnv)), child.ParentStdin+"=1"),
 		Log: filepath.Join(dir, "worker.log"), Ready: 60 * time.Second,
 	}, nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"time"
 )
 
 // profileDir is where every process of a benchmark leaves its profiles, if it is set.
@@ -47,7 +48,10 @@ func profileTo(dir, name string) (stop func() error, err error) {
 	if err := pprof.StartCPUProfile(f); err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
 	}
+	done := make(chan struct{})
+	go keepPeak(filepath.Join(dir, name+".peak"), done)
 	return func() error {
+		close(done)
 		pprof.StopCPUProfile()
 		heap, err := os.Create(filepath.Join(dir, name+".heap"))
 		if err != nil {
@@ -56,4 +60,26 @@ func profileTo(dir, name string) (stop func() error, err error) {
 		runtime.GC()
 		return errors.Join(f.Close(), pprof.WriteHeapProfile(heap), heap.Close())
 	}, nil
+}
+
+// keepPeak keeps the heap profile of the moment at which the heap was largest, about.
+func keepPeak(path string, done <-chan struct{}) {
+	var largest uint64
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Second):
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if m.HeapInuse <= largest+largest/20 {
+			continue
+		}
+		largest = m.HeapInuse
+		if f, err := os.Create(path); err == nil {
+			_ = pprof.WriteHeapProfile(f)
+			_ = f.Close()
+		}
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
+	kzstd "github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 )
@@ -18,11 +20,33 @@ const (
 	maxFooter      = 64 << 20 // bytes of a footer that are read
 )
 
+// pageCodec is zstd with one encoder for all writers. The library's own makes encoders that keep 16 MB of history each, for
+// windows eight times as large as a page.
+type pageCodec struct {
+	zstd.Codec
+	encoder func() *kzstd.Encoder
+}
+
+var codec = &pageCodec{Codec: zstd.Codec{Concurrency: 1}, encoder: sync.OnceValue(func() *kzstd.Encoder {
+	e, err := kzstd.NewWriter(nil,
+		kzstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), kzstd.WithWindowSize(pageBytes),
+		kzstd.WithZeroFrames(true), kzstd.WithEncoderCRC(false))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return e
+})}
+
+// Encode compresses a page. It may be called by several goroutines.
+func (c *pageCodec) Encode(dst, src []byte) ([]byte, error) {
+	return c.encoder().EncodeAll(src, dst[:0]), nil
+}
+
 // newParquetWriter writes rows of T as zstd-compressed Parquet. Equal rows give equal bytes.
 func newParquetWriter[T any](w io.Writer) *parquet.GenericWriter[T] {
 	return parquet.NewGenericWriter[T](w,
 		parquet.SchemaOf(*new(T)),
-		parquet.Compression(&zstd.Codec{Concurrency: 1}),
+		parquet.Compression(codec),
 		parquet.PageBufferSize(pageBytes),
 		parquet.MaxRowsPerRowGroup(rowsPerGroup),
 		parquet.ColumnIndexSizeLimit(func([]string) int { return maxIndexedSize }),
