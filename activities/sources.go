@@ -17,6 +17,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/intake"
 )
 
 // Bounds of ingest.
@@ -268,20 +269,19 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 	return s.Store.Put(ctx, summaryKey(in.Dir, in.Task), body)
 }
 
-// mapFile reads one file and hands over its rows.
+// mapFile reads one file and hands over its rows. A table without the columns asked for needs a person.
 func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(corpus.Item) error) error {
 	store, err := s.store(ctx, f.Bucket, f.Own)
 	if err != nil {
 		return err
 	}
-	stream, err := store.Stream(ctx, f.Key)
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	for item, err := range itemsOf(ctx, in, f, stream) {
+	for item, err := range itemsOf(ctx, in, f, store) {
 		if err == nil {
 			err = take(item)
+		}
+		var column *corpus.ColumnError
+		if errors.As(err, &column) {
+			return blocked("source", err, "name the columns under the source in the spec, then start a new run")
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", f.Name, err)
@@ -290,13 +290,18 @@ func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(co
 	return nil
 }
 
-func itemsOf(ctx context.Context, in MapInput, f file, r io.Reader) iter.Seq2[corpus.Item, error] {
+func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store) iter.Seq2[corpus.Item, error] {
+	from := intake.File{
+		Name:   f.Name,
+		Stream: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, f.Key) },
+		At:     func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, f.Key) },
+	}
 	if in.Kind == dataset.KindSeeds {
-		return corpus.Seeds(ctx, f.Name, r, corpus.SeedOptions{
+		return intake.Seeds(ctx, from, corpus.SeedOptions{
 			Format: f.Source.Format, Instruction: f.Source.Instruction, Output: f.Source.Output, Language: f.Source.Language,
 		})
 	}
-	return corpus.Documents(ctx, f.Name, r, corpus.DocumentOptions{
+	return intake.Documents(ctx, from, corpus.DocumentOptions{
 		Format: f.Source.Format, Text: f.Source.Text, Language: f.Source.Language, Segments: corpus.SegmentRules(in.Segments),
 	})
 }

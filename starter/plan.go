@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/intake"
 	"github.com/selfalign/selfalign/internal/prompt"
 	"github.com/selfalign/selfalign/starter/estimate"
 	"github.com/selfalign/selfalign/starter/runs"
@@ -210,7 +210,8 @@ func local(path string) ([]estimate.File, error) {
 	}
 	out := make([]estimate.File, len(files))
 	for i, f := range files {
-		out[i] = estimate.File{Name: f.Name, Size: f.Size, Open: func(context.Context) (io.ReadCloser, error) { return os.Open(f.Path) }}
+		file := intake.Local(f.Name, f.Path)
+		out[i] = estimate.File{Name: f.Name, Size: f.Size, Open: file.Stream, At: file.At}
 	}
 	return out, nil
 }
@@ -230,7 +231,11 @@ func remote(ctx context.Context, address string, w config.Worker) ([]estimate.Fi
 	var out []estimate.File
 	add := func(i blob.Info) error {
 		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]
-		out = append(out, estimate.File{Name: name, Size: i.Size, Open: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, i.Key) }})
+		out = append(out, estimate.File{
+			Name: name, Size: i.Size,
+			Open: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, i.Key) },
+			At:   func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, i.Key) },
+		})
 		return nil
 	}
 	if !strings.HasSuffix(key, "/") {

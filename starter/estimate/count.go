@@ -14,6 +14,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/intake"
 )
 
 // Limits on what is read for a plan.
@@ -28,6 +29,7 @@ type File struct {
 	Name string
 	Size int64
 	Open func(context.Context) (io.ReadCloser, error)
+	At   func(context.Context) (intake.ReaderAt, error) // for formats that are read at random
 }
 
 // Input is one source of a spec with its files.
@@ -56,9 +58,9 @@ type counter struct {
 
 // Seeds counts seed pairs.
 func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
-	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error {
+	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
 		options := corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
-		for item, err := range corpus.Seeds(ctx, name, r, options) {
+		for item, err := range intake.Seeds(ctx, f, options) {
 			if err != nil {
 				return err
 			}
@@ -74,12 +76,12 @@ func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
 
 // Documents counts the segments that documents are cut into.
 func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Counted, error) {
-	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error {
+	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
 		options := corpus.DocumentOptions{Format: s.Format, Text: s.Text, Segments: corpus.SegmentRules{
 			MinChars: rules.MinChars, MaxChars: rules.MaxChars, RepeatNGram: rules.RepeatNGram,
 			RepeatJaccard: rules.RepeatJaccard, UppercaseRatio: rules.UppercaseRatio, Navigation: rules.Navigation,
 		}}
-		for item, err := range corpus.Documents(ctx, name, r, options) {
+		for item, err := range intake.Documents(ctx, f, options) {
 			if err != nil {
 				return err
 			}
@@ -93,7 +95,7 @@ func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Coun
 	})
 }
 
-type reader func(ctx context.Context, c *counter, s config.Source, name string, r io.Reader) error
+type reader func(ctx context.Context, c *counter, s config.Source, f intake.File) error
 
 // count reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
 func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
@@ -140,15 +142,34 @@ func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
 }
 
 func readOne(ctx context.Context, c *counter, s config.Source, f File, limited *budget, read reader) error {
-	body, err := f.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer body.Close() //nolint:errcheck // only read
-	limited.r = body
-	err = read(ctx, c, s, f.Name, limited)
+	before := limited.read
+	err := read(ctx, c, s, intake.File{
+		Name: f.Name,
+		Stream: func(ctx context.Context) (io.ReadCloser, error) {
+			body, err := f.Open(ctx)
+			if err != nil {
+				return nil, err
+			}
+			limited.r = body
+			return struct {
+				io.Reader
+				io.Closer
+			}{limited, body}, nil
+		},
+		At: func(ctx context.Context) (intake.ReaderAt, error) {
+			limited.read = before // what a stream showed of it
+			body, err := f.At(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return randomly{body, limited}, nil
+		},
+	})
 	if errors.Is(err, errEnough) {
 		return nil
+	}
+	if err == nil {
+		limited.read = before + f.Size // of a table only some columns
 	}
 	return err
 }
@@ -171,6 +192,28 @@ func (b *budget) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
 	b.left, b.read = b.left-int64(n), b.read+int64(n)
 	return n, err
+}
+
+// randomly takes what is read at random from the same budget.
+type randomly struct {
+	intake.ReaderAt
+	limited *budget
+}
+
+func (r randomly) ReadAt(p []byte, off int64) (int, error) {
+	if r.limited.spent() {
+		return 0, errEnough
+	}
+	n, err := r.ReaderAt.ReadAt(p, off)
+	r.limited.left, r.limited.read = r.limited.left-int64(n), r.limited.read+int64(n)
+	return n, err
+}
+
+func (r randomly) Close() error {
+	if c, ok := r.ReaderAt.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 func (c *counter) add(instruction, output string) {
