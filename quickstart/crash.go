@@ -81,7 +81,7 @@ func (c *crash) look(ctx context.Context, seen runs.Seen) {
 		return
 	}
 	c.kills = append(c.kills, time.Now())
-	c.q.console.say("kill -9 of the worker, process %d, in %s after %d answers. Temporal takes up to 75 s to notice.",
+	c.q.console.say("kill -9 of the worker, process %d, in %s after %d answers. Temporal takes up to 30 s to notice.",
 		process.Pid(), c.plan[0], answers-c.since)
 	c.plan, c.waiting = c.plan[1:], false
 }

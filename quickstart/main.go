@@ -45,7 +45,8 @@ const usageText = `quickstart runs the example end to end on this machine, on lo
 
   go run ./quickstart             run it and stay up, so that you can look around; Ctrl-C ends it
   go run ./quickstart -once       end when the run has ended; the exit code tells how
-  go run ./quickstart -crash      kill the worker twice in mid-run and show that nothing was lost or asked twice
+  go run ./quickstart -crash      kill the worker twice in mid-run and show what that cost:
+                                  calls in flight and the last two seconds of answers, nothing else
 
 Started again it goes on where it was, whatever was killed. Exit codes: 0 done, 1 failure, 2 bad usage, 3 the run is
 blocked or waits for an approval, 4 cancelled, 130 interrupted.

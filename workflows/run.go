@@ -166,7 +166,7 @@ func (r *run) trouble(stop string, err error) (activities.Trouble, bool) {
 		return activities.Trouble{
 			Class:   troubleBudget,
 			Message: fmt.Sprintf("the budget is used up: %s of %s", describeUsage(r.spent()), describeBudget(b)),
-			Way:     fmt.Sprintf("raise it with: starter set %s --budget USD (or --calls, --tokens); the run then goes on where it stopped", r.name),
+			Way:     fmt.Sprintf("raise it with: starter set %s --usd DOLLARS (or --calls, --tokens); the run then goes on where it stopped", r.name),
 		}, false
 	}
 	t, known := activities.TroubleOf(err)

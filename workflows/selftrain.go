@@ -315,6 +315,6 @@ func sampling(s config.Sampling) stage.Sampling {
 // least overlap, so that the tail of one does not leave the endpoint idle.
 func windowFor(inFlight int) (partitions, each int) {
 	const most = 256 // calls in flight of one partition
-	partitions = max(2, (inFlight+most-1)/most)
+	partitions = max(min(2, inFlight), (inFlight+most-1)/most)
 	return partitions, max(1, (inFlight+partitions-1)/partitions)
 }

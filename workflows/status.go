@@ -132,6 +132,11 @@ func (r *run) status() Status {
 		s.Phase = r.phase
 		if s.Phase == PhaseConverged {
 			s.Message = "the training set did not change, so training again would give the same model"
+			if n := len(s.Sets); n > 0 && s.Sets[n-1].Selected == 0 {
+				s.Message = fmt.Sprintf("no candidate of iteration %d was rated %g or better, so nothing was selected and no model trained. "+
+					"What was rated stays paid for: starter fork %s --from %d --name NEW --set curate.threshold=LOWER",
+					s.Sets[n-1].Iteration, s.Sets[n-1].Threshold, r.name, s.Sets[n-1].Iteration)
+			}
 		}
 	case len(r.blocked) > 0:
 		s.Phase = PhaseBlocked
