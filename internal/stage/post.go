@@ -13,7 +13,7 @@ import (
 	"github.com/selfalign/selfalign/internal/llm/batch"
 )
 
-// ClassBatch: the endpoint refused a batch, or does not know one that it took.
+// ClassBatch is the class of an Error about a batch that the endpoint refused, or that it took and does not know.
 const ClassBatch llm.Class = "batch"
 
 const (

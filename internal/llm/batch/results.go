@@ -127,7 +127,7 @@ func readResults(r io.Reader, fn func(res Result, ok bool) error) error {
 			}
 		}
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // the end
 		}
 	}
 }
