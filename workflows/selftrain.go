@@ -83,6 +83,13 @@ func (r *run) begin(ctx workflow.Context) error {
 // improve is iteration t ≥ 1. It reports whether the training set came out as the one before.
 func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	t := r.st.Iteration
+	if !r.fixedJudge() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
+		m0, err := r.finetune(ctx, "m0", r.st.Base, false)
+		if err != nil {
+			return false, err
+		}
+		r.st.Models = append(r.st.Models, m0)
+	}
 	if t > 1 && r.in.Spec.AugmentMode() == config.AugmentEach {
 		if err := r.augment(ctx, r.st.Training); err != nil {
 			return false, err
