@@ -26,6 +26,19 @@ func (h *heart) at(n int64) {
 	}
 }
 
+// outlive returns a context that ends grace after ctx does.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(grace):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
+}
+
 // keep heartbeats every second until the returned function is called, for work that cannot be counted.
 func (h *heart) keep() (stop func()) {
 	done := make(chan struct{})

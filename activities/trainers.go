@@ -17,6 +17,9 @@ import (
 	"github.com/selfalign/selfalign/internal/serve"
 )
 
+// submitGrace is less than the time in which a dead worker is noticed: nothing heartbeats once an activity is cancelled.
+const submitGrace = 20 * time.Second
+
 // Trainer is a backend with the pace at which its jobs are looked at. Queue is where its jobs are looked after: a local
 // trainer's on the machine it runs on, any other's on every worker that trains.
 type Trainer struct {
@@ -85,7 +88,8 @@ func (t *Trainers) trainer(name string) (Trainer, error) {
 	return trainer, nil
 }
 
-// SubmitFinetune submits a job, or finds it again when it was submitted before.
+// SubmitFinetune submits a job, or finds it again when it was submitted before. Cancelled on its way it goes on for a
+// while: a job that was made and not told of would train and cost with nobody to cancel it.
 func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (TrainingJob, error) {
 	defer newHeart(ctx).keep()()
 	trainer, err := t.trainer(in.Model.Trainer)
@@ -94,6 +98,8 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	}
 	// The training file's digest is part of the key: other data under an old name is another job.
 	key := fmt.Sprintf("%s/%02d/%s/%d/%.16s", in.Run, in.Iteration, in.Name, in.Attempt, revision(in)[len(in.Name)+1:])
+	ctx, done := outlive(ctx, submitGrace)
+	defer done()
 	id, err := trainer.Backend.Submit(ctx, finetune.Job{
 		Key: key, BaseModel: in.Model.Base, Suffix: in.Run + "-" + in.Name, Training: in.Exported.Key,
 		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,

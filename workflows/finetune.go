@@ -60,7 +60,8 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 		Model: in.Model, Exported: exported,
 	}
 	var job activities.TrainingJob
-	train := short(ctx, QueueName(in.Queue, RoleTrain), "submit "+in.Name)
+	// A submission that is on its way is waited for: its job would train on, with nobody to cancel it.
+	train := workflow.WithWaitForCancellation(short(ctx, QueueName(in.Queue, RoleTrain), "submit "+in.Name), true)
 	if err := workflow.ExecuteActivity(train, trainers.SubmitFinetune, submit).Get(ctx, &job); err != nil {
 		return FinetuneResult{}, err
 	}
