@@ -53,15 +53,17 @@ func yamlList(b *strings.Builder, key string, items []string) {
 // inlineText writes text that others may have chosen into a line of Markdown, as itself: no markup, no HTML, no link.
 func inlineText(s string) string {
 	var b strings.Builder
-	for _, r := range strings.Join(strings.Fields(visible(s)), " ") {
-		if strings.ContainsRune("\\`*_{}[]()<>#+!|~&$^=@:", r) {
-			if r == '<' || r == '>' || r == '&' || r == '@' || r == ':' {
-				fmt.Fprintf(&b, "&#%d;", r) // a backslash would not stop a link being made of http://… or a@b
-				continue
-			}
+	line := strings.Join(strings.Fields(visible(s)), " ")
+	for i, r := range line {
+		switch {
+		case strings.ContainsRune("<>&@", r), strings.HasPrefix(line[i:], "://"), strings.HasSuffix(strings.ToLower(line[:i]), "www") && r == '.':
+			fmt.Fprintf(&b, "&#%d;", r) // a backslash would not stop a link being made of http://…, www.… or a@b
+		case strings.ContainsRune("\\`*_{}[]()#+!|~$^=", r):
 			b.WriteByte('\\')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
 		}
-		b.WriteRune(r)
 	}
 	out := b.String()
 	if strings.HasPrefix(out, "-") || numberedRE.MatchString(out) {

@@ -2,14 +2,17 @@ package hub
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 )
 
 const (
 	maxReadme  = 4 << 20   // bytes of a README.md that are read
-	maxMeta    = 512 << 10 // bytes of its front matter
+	maxMeta    = 256 << 10 // bytes of what is read of its front matter
 	maxConfigs = 10_000
 )
 
@@ -54,23 +57,69 @@ func frontMatter(readme []byte) (meta, body []byte, ok bool) {
 	return nil, readme, false
 }
 
+// wanted cuts the front matter down to the keys that are read. The others may be long (dataset_info has been seen with
+// hundreds of kilobytes) or wrong.
+func wanted(front []byte) []byte {
+	var out []byte
+	keep := false
+	for line := range bytes.Lines(front) {
+		if c := line[0]; c != ' ' && c != '\t' && c != '-' && c != '#' && c != ']' && c != '}' && c != '\r' && c != '\n' {
+			key, _, _ := bytes.Cut(line, []byte(":"))
+			key = bytes.Trim(key, "\"' \t")
+			keep = string(key) == "license" || string(key) == "configs"
+		}
+		if keep {
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
+// shallow refuses what makes a short text expensive: aliases, a few of which can stand for gigabytes, and nesting far
+// beyond what a dataset's configs need.
+func shallow(tokens token.Tokens) error {
+	const most = 16
+	flow, entries, line := 0, 0, 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.AliasType:
+			return errors.New("aliases are not read")
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow--
+		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType, token.TagType, token.AnchorType:
+			if t.Position.Line != line {
+				entries, line = 0, t.Position.Line
+			}
+			if flow == 0 {
+				entries++
+			}
+		}
+		if flow > most || entries > most || (t.Position.Column > 1000 && flow == 0 && t.Type == token.MappingValueType) {
+			return errors.New("nested too deeply")
+		}
+	}
+	return nil
+}
+
 // ParseMeta reads the front matter of a README.md. A README without one is no error: it says nothing.
 func ParseMeta(readme []byte) (m Meta, err error) {
 	front, _, ok := frontMatter(readme)
-	if !ok || len(bytes.TrimSpace(front)) == 0 {
+	if front = wanted(front); !ok || len(bytes.TrimSpace(front)) == 0 {
 		return Meta{}, nil
 	}
 	if len(front) > maxMeta {
 		return Meta{}, fmt.Errorf("read README.md: front matter of %d bytes, over the limit of %d", len(front), maxMeta)
-	}
-	if bytes.Count(front, []byte("*")) > 0 && bytes.Count(front, []byte("&")) > 0 && aliases(front) {
-		return Meta{}, fmt.Errorf("read README.md: front matter with anchors is not read")
 	}
 	defer func() {
 		if r := recover(); r != nil {
 			m, err = Meta{}, fmt.Errorf("read README.md: front matter that cannot be parsed: %v", r)
 		}
 	}()
+	if err := shallow(lexer.Tokenize(string(front))); err != nil {
+		return Meta{}, fmt.Errorf("read README.md: front matter: %w", err)
+	}
 	var raw struct {
 		License any `yaml:"license"`
 		Configs []struct {
@@ -100,19 +149,6 @@ func ParseMeta(readme []byte) (m Meta, err error) {
 		m.Configs = append(m.Configs, out)
 	}
 	return m, nil
-}
-
-// aliases reports whether YAML defines anchors: a few lines of them can stand for gigabytes.
-func aliases(front []byte) bool {
-	for i := range front {
-		if front[i] != '&' || (i > 0 && !bytes.ContainsAny(front[i-1:i], " \t\n[{,:")) {
-			continue
-		}
-		if i+1 < len(front) && !bytes.ContainsAny(front[i+1:i+2], " \t\r\n") {
-			return true
-		}
-	}
-	return false
 }
 
 // scalar reads a name that YAML may have taken for a number or a truth value.

@@ -7,30 +7,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
 
 const (
 	maxPage       = 256 << 20 // bytes of one page, unpacked
+	maxPages      = 1 << 30   // bytes of all pages that are in memory at once, unpacked
 	maxPageValues = 16 << 20  // values of one page
 	maxPageHeader = 1 << 20   // bytes
 )
 
-var errBomb = fmt.Errorf("a page that unpacks to over %d bytes", maxPage)
+var errTooLarge = fmt.Errorf("a page over the limit of %d bytes", maxPage)
 
-// guard walks the page headers of one column chunk ahead of the library, which believes them: it would allocate
-// whatever a header claims, and unpack whatever a page holds.
+// guard looks at every page of a column chunk before the library does, which believes what it reads: it would allocate
+// whatever a header claims, unpack whatever a page holds and repeat a value as often as a run says. The price is
+// that a page is unpacked twice.
 type guard struct {
 	r        io.ReaderAt
 	off, end int64
-	codec    format.CompressionCodec
+	leaf     *parquet.Column
+	unpack   *unpacker
+	dict     int64 // bytes of the dictionary, which stays
+	page     int64 // bytes of the last page
 }
 
-func newGuard(r *blocks, chunk *format.ColumnMetaData, rows int64) (*guard, error) {
+func newGuard(r *blocks, chunk *format.ColumnMetaData, rows int64, leaf *parquet.Column, unpack *unpacker) (*guard, error) {
 	start := chunk.DataPageOffset
 	if chunk.DictionaryPageOffset != 0 {
 		start = chunk.DictionaryPageOffset
@@ -41,16 +46,14 @@ func newGuard(r *blocks, chunk *format.ColumnMetaData, rows int64) (*guard, erro
 	if rows > 0 && chunk.TotalCompressedSize == 0 {
 		return nil, errors.New("corrupt parquet: an empty chunk")
 	}
-	switch chunk.Codec {
-	case format.Uncompressed, format.Snappy, format.Gzip, format.Zstd, format.Lz4Raw:
-	default:
+	if !unpack.knows(chunk.Codec) {
 		return nil, fmt.Errorf("compression %s is not read; write the file anew with zstd or snappy", chunk.Codec)
 	}
-	return &guard{r: r, off: start, end: start + chunk.TotalCompressedSize, codec: chunk.Codec}, nil
+	return &guard{r: r, off: start, end: start + chunk.TotalCompressedSize, leaf: leaf, unpack: unpack}, nil
 }
 
-// next checks what the library will read for its next page of data.
-func (g *guard) next() error {
+// next checks what the library will read for its next page of data. codec is that of the chunk.
+func (g *guard) next(codec format.CompressionCodec) error {
 	for g.off < g.end {
 		header := new(format.PageHeader)
 		n, err := g.header(header)
@@ -59,60 +62,42 @@ func (g *guard) next() error {
 		}
 		body := g.off + n
 		size := int64(header.CompressedPageSize)
-		if size < 0 || size > g.end-body || size > maxPage || header.UncompressedPageSize < 0 || header.UncompressedPageSize > maxPage {
-			return fmt.Errorf("a page of %d bytes, %d unpacked: over the limit of %d or the chunk's end", size, header.UncompressedPageSize, maxPage)
-		}
-		plain, packed, err := shape(header)
-		if err != nil {
-			return err
-		}
-		if packed && g.codec != format.Uncompressed {
-			if plain > size {
-				return errors.New("corrupt parquet: levels longer than their page")
-			}
-			if err := g.unpacks(body+plain, size-plain); err != nil {
-				return err
-			}
+		switch {
+		case size < 0 || size > g.end-body:
+			return errors.New("corrupt parquet: a page over its chunk's end")
+		case size > maxPage || header.UncompressedPageSize < 0 || header.UncompressedPageSize > maxPage:
+			return errTooLarge
 		}
 		g.off = body + size
-		if header.Type == format.DataPage || header.Type == format.DataPageV2 {
+		data := header.Type == format.DataPage || header.Type == format.DataPageV2
+		if data || header.Type == format.DictionaryPage {
+			g.unpack.held -= g.page
+			if g.page, err = g.look(header, codec, body); err != nil {
+				return err
+			}
+			if g.unpack.held += g.page; g.unpack.held > maxPages {
+				return fmt.Errorf("pages of over %d bytes at once", maxPages)
+			}
+			if !data {
+				g.dict, g.page = g.dict+g.page, 0
+			}
+		}
+		if data {
 			return nil
+		}
+		if header.Type != format.DictionaryPage {
+			return fmt.Errorf("corrupt parquet: a page of type %s", header.Type)
 		}
 	}
 	return nil
 }
 
-// shape checks counts and encodings, and says how many bytes come before the packed part, if there is one.
-func shape(h *format.PageHeader) (plain int64, packed bool, err error) {
-	count := func(n int32, e format.Encoding) error {
-		if n < 0 || n > maxPageValues {
-			return fmt.Errorf("a page of %d values", n)
-		}
-		switch e {
-		case format.Plain, format.PlainDictionary, format.RLE, format.RLEDictionary, format.BitPacked, format.ByteStreamSplit:
-			return nil
-		}
-		return fmt.Errorf("encoding %s is not read, for its pages may unpack to any size; write the file anew without it", e)
-	}
-	switch {
-	case h.Type == format.DataPage && h.DataPageHeader.Valid:
-		return 0, true, count(h.DataPageHeader.V.NumValues, h.DataPageHeader.V.Encoding)
-	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
-		return 0, true, count(h.DictionaryPageHeader.V.NumValues, h.DictionaryPageHeader.V.Encoding)
-	case h.Type == format.DataPageV2 && h.DataPageHeaderV2.Valid:
-		v := h.DataPageHeaderV2.V
-		if v.RepetitionLevelsByteLength < 0 || v.DefinitionLevelsByteLength < 0 || v.NumNulls < 0 || v.NumNulls > v.NumValues {
-			return 0, false, errors.New("corrupt parquet: negative lengths")
-		}
-		packed := !v.IsCompressed.Valid || v.IsCompressed.V
-		return int64(v.RepetitionLevelsByteLength) + int64(v.DefinitionLevelsByteLength), packed, count(v.NumValues, v.Encoding)
-	}
-	return 0, false, fmt.Errorf("corrupt parquet: a page of type %s", h.Type)
-}
+// leave gives back what the chunk's pages took.
+func (g *guard) leave() { g.unpack.held -= g.dict + g.page }
 
-// counted is a bufio.Reader that knows how far it was read.
+// counted knows how far it was read.
 type counted struct {
-	r *io.SectionReader
+	r io.Reader
 	n int64
 }
 
@@ -131,105 +116,141 @@ func (g *guard) header(h *format.PageHeader) (int64, error) {
 	return section.n - int64(buf.Buffered()), nil
 }
 
-// unpacks finds out how large the packed bytes are without keeping them, where they could be too large at all.
-func (g *guard) unpacks(off, n int64) error {
-	section := io.NewSectionReader(g.r, off, n)
-	switch g.codec {
-	case format.Snappy: // the size stands in front
-		var b [binary.MaxVarintLen64]byte
-		m, _ := io.ReadFull(section, b[:])
-		size, k := binary.Uvarint(b[:m])
-		if k <= 0 || size > maxPage {
-			return errBomb
+var errLevels = errors.New("corrupt parquet: levels over their page's end")
+
+// look unpacks a page and checks that it holds no more values than its header says. It returns the unpacked size.
+func (g *guard) look(h *format.PageHeader, codec format.CompressionCodec, off int64) (int64, error) {
+	raw, err := g.unpack.read(g.r, off, int64(h.CompressedPageSize))
+	if err != nil {
+		return 0, err
+	}
+	maxRep, maxDef := g.leaf.MaxRepetitionLevel(), g.leaf.MaxDefinitionLevel()
+	switch {
+	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
+		v := h.DictionaryPageHeader.V
+		if v.NumValues < 0 || v.NumValues > maxPageValues || (v.Encoding != format.Plain && v.Encoding != format.PlainDictionary) {
+			return 0, fmt.Errorf("a dictionary of %d values in encoding %s", v.NumValues, v.Encoding)
+		}
+		data, err := g.unpack.all(codec, raw, h.UncompressedPageSize)
+		return int64(len(data)), err
+	case h.Type == format.DataPage && h.DataPageHeader.Valid:
+		v := h.DataPageHeader.V
+		if v.NumValues < 0 || v.NumValues > maxPageValues {
+			return 0, fmt.Errorf("a page of %d values", v.NumValues)
+		}
+		data, err := g.unpack.all(codec, raw, h.UncompressedPageSize)
+		if err != nil {
+			return 0, err
+		}
+		size := int64(len(data))
+		for _, level := range []struct {
+			most     int
+			encoding format.Encoding
+		}{{maxRep, v.RepetitionLevelEncoding}, {maxDef, v.DefinitionLevelEncoding}} {
+			if level.most == 0 {
+				continue
+			}
+			if level.encoding != format.RLE {
+				return 0, fmt.Errorf("levels in encoding %s are not read", level.encoding)
+			}
+			if data, err = prefixed(data, bits.Len(uint(level.most)), int64(v.NumValues)); err != nil {
+				return 0, err
+			}
+		}
+		return size, values(data, v.Encoding, int64(v.NumValues))
+	case h.Type == format.DataPageV2 && h.DataPageHeaderV2.Valid:
+		v := h.DataPageHeaderV2.V
+		rep, def := int64(v.RepetitionLevelsByteLength), int64(v.DefinitionLevelsByteLength)
+		if v.NumValues < 0 || v.NumValues > maxPageValues || v.NumNulls < 0 || v.NumNulls > v.NumValues {
+			return 0, fmt.Errorf("a page of %d values, %d of them nulls", v.NumValues, v.NumNulls)
+		}
+		if rep < 0 || def < 0 || rep+def > int64(len(raw)) {
+			return 0, errLevels
+		}
+		if err := runs(raw[:rep], bits.Len(uint(maxRep)), int64(v.NumValues)); err != nil && maxRep > 0 {
+			return 0, err
+		}
+		if err := runs(raw[rep:rep+def], bits.Len(uint(maxDef)), int64(v.NumValues)); err != nil && maxDef > 0 {
+			return 0, err
+		}
+		data := raw[rep+def:]
+		if !v.IsCompressed.Valid || v.IsCompressed.V {
+			// the library gives the whole page's size to the codec, and so does this
+			if data, err = g.unpack.all(codec, data, h.UncompressedPageSize); err != nil {
+				return 0, err
+			}
+		}
+		return rep + def + int64(len(data)), values(data, v.Encoding, int64(v.NumValues))
+	}
+	return 0, fmt.Errorf("corrupt parquet: a page of type %s without its header", h.Type)
+}
+
+// prefixed checks runs that have their length in front of them, and returns what follows.
+func prefixed(data []byte, width int, most int64) ([]byte, error) {
+	if len(data) < 4 {
+		return nil, errLevels
+	}
+	n := int64(binary.LittleEndian.Uint32(data))
+	if n > int64(len(data)-4) {
+		return nil, errLevels
+	}
+	return data[4+n:], runs(data[4:4+n], width, most)
+}
+
+// runs adds up the run lengths of the hybrid of run-length encoding and bit packing.
+func runs(data []byte, width int, most int64) error {
+	most += 2048 // packed runs come in eights, and some writers fill their last run up further
+	total := int64(0)
+	for len(data) > 0 {
+		u, n := binary.Uvarint(data)
+		if n <= 0 {
+			return errors.New("corrupt parquet: runs")
+		}
+		data = data[n:]
+		count, skip := int64(min(u>>1, 1<<40)), int64(width+7)/8
+		if u&1 != 0 {
+			skip = count * int64(width)
+			count *= 8
+		}
+		if total += count; total > most {
+			return fmt.Errorf("corrupt parquet: runs of over %d values in a page", total)
+		}
+		if skip > int64(len(data)) {
+			return errors.New("corrupt parquet: a run over its page's end")
+		}
+		data = data[skip:]
+	}
+	return nil
+}
+
+// values checks that the values of a page do not unfold to more than they should.
+func values(data []byte, e format.Encoding, most int64) error {
+	switch e {
+	case format.Plain, format.ByteStreamSplit:
+		return nil
+	case format.PlainDictionary, format.RLEDictionary:
+		if len(data) == 0 {
+			return nil
+		}
+		if data[0] > 32 {
+			return errors.New("corrupt parquet: indexes of over 32 bits")
+		}
+		return runs(data[1:], int(data[0]), most)
+	case format.RLE:
+		_, err := prefixed(data, 1, most)
+		return err
+	case format.DeltaBinaryPacked, format.DeltaLengthByteArray:
+		if len(data) == 0 {
+			return nil
+		}
+		r := bytes.NewReader(data)
+		block, err1 := binary.ReadUvarint(r)
+		minis, err2 := binary.ReadUvarint(r)
+		count, err3 := binary.ReadUvarint(r)
+		if err := errors.Join(err1, err2, err3); err != nil || block > 1<<16 || minis == 0 || minis > block || count > uint64(most) {
+			return fmt.Errorf("corrupt parquet: %d deltas in a page of %d values", count, most)
 		}
 		return nil
-	case format.Gzip:
-		if n < maxPage/1100 { // deflate packs 1032 to 1 at best
-			return nil
-		}
-		z, err := gzip.NewReader(bufio.NewReaderSize(section, 256<<10))
-		if err != nil {
-			return fmt.Errorf("corrupt parquet: %w", err)
-		}
-		return drain(z)
-	case format.Zstd:
-		if n < maxPage/(128<<10)*3 { // a block of 4 bytes may stand for 128 KiB
-			return nil
-		}
-		z, err := zstd.NewReader(bufio.NewReaderSize(section, 256<<10), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPage), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return fmt.Errorf("corrupt parquet: %w", err)
-		}
-		defer z.Close()
-		return drain(z)
-	case format.Lz4Raw:
-		if n < maxPage/256 { // 255 to 1 at best
-			return nil
-		}
-		return lz4Size(bufio.NewReaderSize(section, 256<<10))
 	}
-	return nil
-}
-
-func drain(r io.Reader) error {
-	n, err := io.Copy(io.Discard, io.LimitReader(r, maxPage+1))
-	if n > maxPage {
-		return errBomb
-	}
-	if err != nil {
-		return fmt.Errorf("corrupt parquet: %w", err)
-	}
-	return nil
-}
-
-// lz4Size adds up the lengths in an LZ4 block: sequences of literals and matches.
-func lz4Size(r *bufio.Reader) error {
-	total := 0
-	length := func(nibble byte) (int, error) {
-		n := int(nibble)
-		if n < 15 {
-			return n, nil
-		}
-		for {
-			b, err := r.ReadByte()
-			if err != nil {
-				return n, err
-			}
-			if n += int(b); n > maxPage {
-				return n, errBomb
-			}
-			if b < 255 {
-				return n, nil
-			}
-		}
-	}
-	for {
-		token, err := r.ReadByte()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		n, err := length(token >> 4)
-		if err != nil {
-			return fmt.Errorf("corrupt parquet: %w", err)
-		}
-		if _, err := r.Discard(n); err != nil {
-			return fmt.Errorf("corrupt parquet: %w", err)
-		}
-		total += n
-		var offset [2]byte
-		if _, err := io.ReadFull(r, offset[:]); errors.Is(err, io.EOF) {
-			return nil // the last sequence has literals only
-		} else if err != nil || bytes.Equal(offset[:], []byte{0, 0}) {
-			return errors.New("corrupt parquet: lz4")
-		}
-		if n, err = length(token & 15); err != nil {
-			return fmt.Errorf("corrupt parquet: %w", err)
-		}
-		if total += n + 4; total > maxPage {
-			return errBomb
-		}
-	}
+	return fmt.Errorf("encoding %s is not read, for a page of it may unpack to any size; write the file anew without it", e)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 // Bounds of what a file that others wrote may cost, in bytes unless said otherwise.
@@ -92,9 +93,14 @@ func Parquet(r io.ReaderAt, size int64, cols Columns) iter.Seq2[Row, error] {
 				return err
 			}
 			blocks.keep(2*leavesOf(chosen) + 4)
+			unpack, err := newUnpacker()
+			if err != nil {
+				return err
+			}
+			defer unpack.close()
 			var index int64
 			for g := range f.RowGroups() {
-				err := readGroup(f, g, blocks, chosen, func(values map[string]string) bool {
+				err := readGroup(f, g, blocks, unpack, chosen, func(values map[string]string) bool {
 					inYield = true
 					more := yield(Row{Index: index, Values: values}, nil)
 					inYield = false
@@ -162,8 +168,8 @@ func openParquet(r io.ReaderAt, size int64) (*parquet.File, error) {
 type column struct {
 	name   string // ours
 	node   *parquet.Column
-	def    int   // definition level at which the node's parents are there
-	leaves []int // indexes of the leaves at or below it
+	def    int               // definition level at which the node's parents are there
+	leaves []*parquet.Column // at or below it
 }
 
 func leavesOf(cols []column) int {
@@ -202,7 +208,7 @@ func choose(f *parquet.File, cols Columns) ([]column, error) {
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%w: no column was asked for", ErrSchema)
 	}
-	slices.SortFunc(out, func(a, b column) int { return cmp.Compare(a.leaves[0], b.leaves[0]) })
+	slices.SortFunc(out, func(a, b column) int { return cmp.Compare(a.leaves[0].Index(), b.leaves[0].Index()) })
 	return out, nil
 }
 
@@ -239,14 +245,14 @@ func find(root *parquet.Column, path string) (column, error) {
 
 const maxDepth = 32
 
-func leaves(n *parquet.Column, depth int) ([]int, error) {
+func leaves(n *parquet.Column, depth int) ([]*parquet.Column, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("nested over %d levels", maxDepth)
 	}
 	if n.Leaf() {
-		return []int{n.Index()}, nil
+		return []*parquet.Column{n}, nil
 	}
-	var out []int
+	var out []*parquet.Column
 	for _, c := range n.Columns() {
 		l, err := leaves(c, depth+1)
 		if err != nil {
@@ -261,7 +267,7 @@ func leaves(n *parquet.Column, depth int) ([]int, error) {
 }
 
 // readGroup streams the rows of one row group.
-func readGroup(f *parquet.File, g int, blocks *blocks, cols []column, yield func(map[string]string) bool) error {
+func readGroup(f *parquet.File, g int, blocks *blocks, unpack *unpacker, cols []column, yield func(map[string]string) bool) error {
 	group := f.RowGroups()[g]
 	chunks := group.ColumnChunks()
 	cursors := make([][]*cursor, len(cols))
@@ -274,11 +280,12 @@ func readGroup(f *parquet.File, g int, blocks *blocks, cols []column, yield func
 	}()
 	for i, col := range cols {
 		for _, leaf := range col.leaves {
-			guard, err := newGuard(blocks, &f.Metadata().RowGroups[g].Columns[leaf].MetaData, f.Metadata().RowGroups[g].NumRows)
+			meta := &f.Metadata().RowGroups[g].Columns[leaf.Index()].MetaData
+			guard, err := newGuard(blocks, meta, group.NumRows(), leaf, unpack)
 			if err != nil {
 				return fmt.Errorf("row group %d: column %s: %w", g, col.name, err)
 			}
-			cursors[i] = append(cursors[i], &cursor{pages: chunks[leaf].Pages(), guard: guard})
+			cursors[i] = append(cursors[i], &cursor{pages: chunks[leaf.Index()].Pages(), guard: guard, codec: meta.Codec})
 		}
 	}
 	for row := range group.NumRows() {
@@ -332,6 +339,7 @@ func (c column) read(cursors []*cursor) (string, bool, error) {
 type cursor struct {
 	pages  parquet.Pages
 	guard  *guard
+	codec  format.CompressionCodec
 	page   parquet.Page
 	values parquet.ValueReader
 	buf    [valuesAtOnce]parquet.Value
@@ -375,7 +383,7 @@ func (c *cursor) row() ([]parquet.Value, error) {
 func (c *cursor) fill() error {
 	for !c.ended {
 		if c.values == nil {
-			if err := c.guard.next(); err != nil {
+			if err := c.guard.next(c.codec); err != nil {
 				return err
 			}
 			page, err := c.pages.ReadPage()
@@ -406,5 +414,6 @@ func (c *cursor) close() {
 	if c.page != nil {
 		parquet.Release(c.page)
 	}
-	_ = c.pages.Close()
+	c.guard.leave()
+	_ = c.pages.Close() // only read
 }
