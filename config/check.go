@@ -195,8 +195,8 @@ func (r Run) Validate() error { return r.check().err("") }
 func (r Run) check() problems {
 	var ps problems
 	ps.fields(reflect.ValueOf(r), "")
-	ps.sources("seeds", r.Seeds, []string{"auto", "pairs", "oasst"})
-	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl"})
+	ps.sources("seeds", r.Seeds, []string{"auto", "pairs", "alpaca", "chat", "oasst", "parquet"})
+	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "warc", "wet", "zip", "tar", "parquet"})
 	if s := r.Segments; s.MinChars > s.MaxChars && s.MaxChars > 0 {
 		ps.add("segments.min_chars", fmt.Sprintf("must not be above max_chars, which is %d", s.MaxChars), strconv.Itoa(s.MinChars), "")
 	}
@@ -276,6 +276,11 @@ func (w Worker) check() problems {
 	ps.fields(reflect.ValueOf(w), "")
 	ps.address("store.endpoint", w.Store.Endpoint)
 	ps.address("temporal.ui", w.Temporal.UI)
+	if strings.ContainsAny(w.Store.Bucket, ":/ ") {
+		name := strings.TrimPrefix(w.Store.Bucket, "s3://")
+		name, _, _ = strings.Cut(name, "/")
+		ps.add("store.bucket", "must be the name alone; a path goes into store.prefix", quote(w.Store.Bucket), name)
+	}
 	if (w.Store.AccessKeyEnv == "") != (w.Store.SecretKeyEnv == "") {
 		ps.add("store.access_key_env", "access_key_env and secret_key_env go together", "", "name both, or neither for the AWS default chain")
 	}
@@ -292,6 +297,9 @@ func (w Worker) check() problems {
 		for _, model := range names(p.Prices) {
 			if strings.Contains(strings.TrimSuffix(model, "*"), "*") {
 				ps.add(join(at+".prices", model), "may have a * at its end only", quote(model), "")
+			}
+			if price := p.Prices[model]; price.Input > 0 && price.Output == 0 {
+				ps.add(join(at+".prices", model)+".output", "is missing, and would make answers free of charge", "", "the price of answers per million tokens")
 			}
 			if date := p.Prices[model].AsOf; date != "" {
 				if _, err := time.Parse(time.DateOnly, date); err != nil {

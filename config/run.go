@@ -35,15 +35,15 @@ type Run struct {
 type Source struct {
 	// A file or folder, relative to the spec's own folder, or an s3:// address. An s3:// prefix ends in a slash.
 	Path string `yaml:"path" json:"path" jsonschema:"required"`
-	// What the file holds. Seeds: auto, pairs (JSONL) or oasst (Open Assistant trees). Documents: auto, html, text or jsonl. The default goes by the name and the first bytes.
-	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=oasst,enum=html,enum=text,enum=jsonl"`
-	// Pairs: the field that holds the instruction.
+	// What the file holds. Seeds: auto, pairs, alpaca, chat, oasst (Open Assistant) or parquet. Documents: auto, html, text, jsonl, warc, wet, zip, tar or parquet. The default goes by the name and the first bytes; seeds by the names of their fields.
+	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=alpaca,enum=chat,enum=oasst,enum=html,enum=text,enum=jsonl,enum=warc,enum=wet,enum=zip,enum=tar,enum=parquet"`
+	// Seeds: the field or column that holds the instruction; a.b for one inside another. Left as it is, auto also finds other usual names.
 	Instruction string `yaml:"instruction" json:"instruction"`
-	// Pairs: the field that holds the output.
+	// Seeds: the field or column that holds the output.
 	Output string `yaml:"output" json:"output"`
-	// Documents in JSONL: the field that holds the text.
+	// Documents in JSONL and Parquet: the field or column that holds the text; a.b for one inside another.
 	Text string `yaml:"text" json:"text"`
-	// Open Assistant trees: the language that is kept.
+	// Open Assistant conversations and documents: the language that is kept, any for all.
 	Language string `yaml:"language" json:"language"`
 }
 
