@@ -36,7 +36,7 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 	if found.Found {
 		out := StageResult{Dataset: found.Dataset, Progress: RangeProgress{Stage: in.Stage}}
 		out.Progress.addAll(found.Totals)
-		return out, nil
+		return out, removeSpills(ctx, in)
 	}
 	var listing activities.Listing
 	list := activities.ListInput{Kind: in.Kind, Sources: in.Sources, Dir: in.Dir}
@@ -63,8 +63,14 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 	if err := workflow.ExecuteChildWorkflow(child(ctx, id, "merge "+string(in.Kind)), Stage, stage).Get(ctx, &out); err != nil || out.Stop != "" {
 		return out, err
 	}
-	control = short(ctx, QueueName(in.Queue, RoleControl), "remove spills")
-	return out, workflow.ExecuteActivity(control, sources.RemoveSpills, in.Dir).Get(ctx, nil)
+	return out, removeSpills(ctx, in)
+}
+
+// removeSpills deletes what the shuffle left, now that the dataset stands.
+func removeSpills(ctx workflow.Context, in IngestInput) error {
+	var sources *activities.Sources
+	control := short(ctx, QueueName(in.Queue, RoleControl), "remove spills")
+	return workflow.ExecuteActivity(control, sources.RemoveSpills, in.Dir).Get(ctx, nil)
 }
 
 // mapSources runs the map tasks through a bounded window. There are at most 500 of them, however many files there are.

@@ -197,6 +197,12 @@ func lede(d Data) string {
 	if rows == 0 {
 		return in + " No training set has come out yet."
 	}
+	if last := d.Rounds[len(d.Rounds)-1]; last.Iteration > 0 && last.Model.Name == "" && !d.EndedAt.IsZero() {
+		if last.Selected == 0 {
+			return fmt.Sprintf("%s Nothing was rated well enough in iteration %d, so no model was trained on it.", in, last.Iteration)
+		}
+		return fmt.Sprintf("%s Iteration %d selected what the one before had, so %s stands.", in, last.Iteration, fmt.Sprintf("M_%d", last.Iteration-1))
+	}
 	rated := ""
 	if n := len(d.Histograms); n > 0 && selected > 0 {
 		rated = fmt.Sprintf(" the best %s of %s rated pairs", percentOf(float64(selected)/float64(max(d.Histograms[n-1].Rows, 1))), num(d.Histograms[n-1].Rows))
