@@ -38,7 +38,6 @@ type world struct {
 	inWork    int
 	most      int
 
-	submit func()
 	ask    func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
 	poll   func(in activities.PollInput) (activities.TrainingStatus, error)
 	judge  eval.Calibration
@@ -204,11 +203,8 @@ type fakeTrainers struct{ w *world }
 
 func (f *fakeTrainers) SubmitFinetune(_ context.Context, in activities.SubmitInput) (activities.TrainingJob, error) {
 	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
 	f.w.jobs = append(f.w.jobs, fmt.Sprintf("%s/%d", in.Name, in.Attempt))
-	f.w.mu.Unlock()
-	if f.w.submit != nil {
-		f.w.submit()
-	}
 	return activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}, nil
 }
 

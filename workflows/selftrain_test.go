@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -303,22 +302,6 @@ func TestCancelReachesTheTrainer(t *testing.T) {
 	var last Status
 	if err := json.Unmarshal(w.records["demo/status.json"], &last); err != nil || last.Phase != PhaseCancelled {
 		t.Errorf("last record says %q, %v", last.Phase, err)
-	}
-}
-
-// A run that is cancelled while a job is being submitted waits for the job's id, and cancels it.
-func TestCancelWaitsForASubmission(t *testing.T) {
-	t.Parallel()
-	w := newWorld(1, 5)
-	var env *testsuite.TestWorkflowEnvironment
-	var once sync.Once
-	w.submit = func() { once.Do(func() { env.CancelWorkflow() }); time.Sleep(50 * time.Millisecond) }
-	_, err := w.play(t, spec(), func(e *testsuite.TestWorkflowEnvironment, _ int) { env = e })
-	if !temporal.IsCanceledError(err) {
-		t.Fatalf("ended with %v, want cancelled", err)
-	}
-	if len(w.jobs) != len(w.cancels) {
-		t.Errorf("submitted %v, cancelled %v", w.jobs, w.cancels)
 	}
 }
 
