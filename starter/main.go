@@ -54,6 +54,7 @@ type app struct {
 type cli struct {
 	Start   startCmd   `cmd:"" help:"Start a run, or find it where it is."`
 	Plan    planCmd    `cmd:"" help:"Tell what a run would ask, cost and take. Spends nothing."`
+	Ingest  ingestCmd  `cmd:"" help:"Explain what becomes of each piece of a source. Writes nothing."`
 	Watch   watchCmd   `cmd:"" help:"Watch a run until it ends or waits for you."`
 	List    listCmd    `cmd:"" help:"List the runs in the bucket."`
 	Pause   pauseCmd   `cmd:"" help:"Pause a run: no new calls, those in flight finish."`

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/intake"
+	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/starter/screen"
+)
+
+type ingestCmd struct {
+	asJSON
+	Explain     string `required:"" placeholder:"FILE" help:"A local file or folder of documents, or of seeds with --seeds."`
+	Seeds       bool   `help:"Read seed pairs in place of documents."`
+	Spec        string `short:"f" placeholder:"FILE" help:"Take the rules of segments from this run spec (default: the defaults)."`
+	Format      string `default:"auto" placeholder:"FORMAT" help:"Format of the source, as in a spec (default: ${default})."`
+	Text        string `default:"text" placeholder:"FIELD" help:"Field or column of a document's text (default: ${default})."`
+	Instruction string `default:"instruction" placeholder:"FIELD" help:"Field or column of a seed's instruction (default: ${default})."`
+	Output      string `default:"output" placeholder:"FIELD" help:"Field or column of a seed's output (default: ${default})."`
+	Language    string `default:"en" placeholder:"CODE" help:"Language kept, any for all (default: ${default})."`
+	Most        int    `default:"500" placeholder:"N" help:"Pieces to print; all are counted (default: ${default}; 0: all)."`
+}
+
+// Help teaches by example.
+func (ingestCmd) Help() string {
+	return `
+Shows what would become of each piece of a source: the segments kept, with their lengths, and what is turned away, with the reason. Nothing is uploaded or written. Near-duplicates are only known among all sources, so they are not shown.
+
+Examples:
+
+    starter ingest --explain page.html
+    starter ingest --explain crawl.warc.gz -f run.yaml --most 50
+    starter ingest --explain pages/ --json | jq .reasons
+    starter ingest --explain alpaca.json --seeds
+`
+}
+
+// piece is one row of what came out of a source.
+type piece struct {
+	Source   string `json:"source"`
+	Document string `json:"document"`
+	Offset   int64  `json:"offset"`
+	Kept     bool   `json:"kept"`
+	Reason   string `json:"reason,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	Header   string `json:"header,omitempty"`
+	Chars    int    `json:"chars"`
+	Begins   string `json:"begins"`
+}
+
+// explained is what a source comes to.
+type explained struct {
+	Files     int              `json:"files"`
+	Documents int              `json:"documents"`
+	Kept      int64            `json:"kept"`
+	KeptChars int64            `json:"kept_chars"`
+	Rejected  int64            `json:"rejected"`
+	Reasons   map[string]int64 `json:"reasons"`
+	Pieces    []piece          `json:"pieces"`
+	Hidden    int64            `json:"hidden,omitempty"` // pieces counted and not listed
+}
+
+// Run is the command.
+func (c *ingestCmd) Run(a *app) error {
+	rules := config.DefaultRun().Segments
+	if c.Spec != "" {
+		spec, err := config.LoadRun(c.Spec)
+		if err != nil {
+			return err
+		}
+		rules = spec.Segments
+	}
+	files, err := runs.LocalFiles(c.Explain)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage(fmt.Sprintf("nothing at %s", c.Explain))
+	}
+	if err != nil {
+		return usage(err.Error())
+	}
+	out := explained{Files: len(files), Reasons: map[string]int64{}, Pieces: []piece{}}
+	seen := map[string]bool{}
+	last := [2]string{}
+	for _, f := range files {
+		for item, err := range c.read(a, filepath.ToSlash(f.Name), f.Path, rules) {
+			var column *corpus.ColumnError
+			if errors.As(err, &column) {
+				return usage(err.Error())
+			}
+			if err != nil {
+				return fmt.Errorf("explain: %w", err)
+			}
+			p := pieceOf(item, seen)
+			if at := [2]string{p.Source, p.Document}; at != last {
+				out.Documents++
+				last = at
+			}
+			out.add(p, c.Most)
+		}
+	}
+	if c.JSON {
+		return a.print(out)
+	}
+	return out.write(a)
+}
+
+func (c *ingestCmd) read(a *app, name, path string, rules config.Segments) func(func(corpus.Item, error) bool) {
+	file := intake.Local(name, path)
+	if c.Seeds {
+		return intake.Seeds(a.ctx, file, corpus.SeedOptions{
+			Format: c.Format, Instruction: c.Instruction, Output: c.Output, Language: c.Language,
+		})
+	}
+	return intake.Documents(a.ctx, file, corpus.DocumentOptions{
+		Format: c.Format, Text: c.Text, Language: c.Language, Segments: corpus.SegmentRules(rules),
+	})
+}
+
+// pieceOf describes a row. A text that came before is a duplicate, which ingest finds when it merges.
+func pieceOf(item corpus.Item, seen map[string]bool) piece {
+	var p piece
+	id, text := "", ""
+	switch {
+	case item.Segment != nil:
+		s := item.Segment
+		id, text = s.ID, s.Text
+		p = piece{Source: s.Source, Document: s.Document, Offset: s.Offset, Kept: true, Header: s.Header}
+	case item.Seed != nil:
+		s := item.Seed
+		id, text = s.ID, s.Output
+		p = piece{Source: s.Source, Document: s.Document, Offset: s.Offset, Kept: true, Header: clip(s.Instruction, 80)}
+	default:
+		r := item.Reject
+		text = r.Text
+		p = piece{Source: r.Source, Document: r.Document, Offset: r.Offset, Reason: r.Reason, Detail: r.Detail, Header: clip(r.Instruction, 80)}
+	}
+	if p.Kept && seen[id] {
+		p.Kept, p.Reason, p.Detail = false, "duplicate", "the same text came before"
+	}
+	if id != "" {
+		seen[id] = true
+	}
+	p.Chars, p.Begins = utf8.RuneCountInString(text), clip(text, 80)
+	return p
+}
+
+// clip returns the beginning of a text on one line.
+func clip(text string, chars int) string {
+	line := []rune(strings.Join(strings.Fields(text[:min(len(text), 8*chars)]), " "))
+	if len(line) > chars {
+		return string(line[:chars-1]) + "…"
+	}
+	return string(line)
+}
+
+func (e *explained) add(p piece, most int) {
+	if p.Kept {
+		e.Kept++
+		e.KeptChars += int64(p.Chars)
+	} else {
+		e.Rejected++
+		e.Reasons[p.Reason]++
+	}
+	if most > 0 && len(e.Pieces) >= most {
+		e.Hidden++
+		return
+	}
+	e.Pieces = append(e.Pieces, p)
+}
+
+func (e *explained) write(a *app) error {
+	last := [2]string{}
+	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
+	for _, p := range e.Pieces {
+		if at := [2]string{p.Source, p.Document}; at != last {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			last = at
+			a.say("%s", strings.TrimSuffix(p.Source+": "+p.Document, ": "+filepath.Base(p.Source)))
+		}
+		what, why := "kept", p.Begins
+		if !p.Kept {
+			what = p.Reason
+			if p.Detail != "" {
+				why = p.Detail
+			}
+		}
+		head := ""
+		if p.Header != "" {
+			head = clip(p.Header, 40)
+		}
+		fmt.Fprintf(w, "  %s\t%d\t%s\t%s\n", what, p.Chars, head, clip(why, 100))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if e.Hidden > 0 {
+		a.say("… and %s pieces more. Try: --most 0", screen.Count(e.Hidden))
+	}
+	mean := int64(0)
+	if e.Kept > 0 {
+		mean = e.KeptChars / e.Kept
+	}
+	a.say("%s kept, %s characters each on average; %s rejected, in %s documents of %s files",
+		screen.Count(e.Kept), screen.Count(mean), screen.Count(e.Rejected), screen.Count(int64(e.Documents)), screen.Count(int64(e.Files)))
+	reasons := slices.Collect(maps.Keys(e.Reasons))
+	slices.SortFunc(reasons, func(x, y string) int {
+		if e.Reasons[x] != e.Reasons[y] {
+			return int(e.Reasons[y] - e.Reasons[x])
+		}
+		return strings.Compare(x, y)
+	})
+	for _, reason := range reasons {
+		a.say("  %s  %s", screen.Count(e.Reasons[reason]), reason)
+	}
+	return nil
+}
