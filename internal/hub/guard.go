@@ -21,6 +21,9 @@ const (
 	maxPageHeader = 1 << 20   // bytes
 )
 
+// plainDictionary is how older files call a dictionary and the indexes into it.
+const plainDictionary format.Encoding = 2
+
 var errTooLarge = fmt.Errorf("a page over the limit of %d bytes", maxPage)
 
 // guard looks at every page of a column chunk before the library does, which believes what it reads: it would allocate
@@ -128,7 +131,7 @@ func (g *guard) look(h *format.PageHeader, codec format.CompressionCodec, off in
 	switch {
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		v := h.DictionaryPageHeader.V
-		if v.NumValues < 0 || v.NumValues > maxPageValues || (v.Encoding != format.Plain && v.Encoding != format.PlainDictionary) {
+		if v.NumValues < 0 || v.NumValues > maxPageValues || (v.Encoding != format.Plain && v.Encoding != plainDictionary) {
 			return 0, fmt.Errorf("a dictionary of %d values in encoding %s", v.NumValues, v.Encoding)
 		}
 		data, err := g.unpack.all(codec, raw, h.UncompressedPageSize)
@@ -228,7 +231,7 @@ func values(data []byte, e format.Encoding, most int64) error {
 	switch e {
 	case format.Plain, format.ByteStreamSplit:
 		return nil
-	case format.PlainDictionary, format.RLEDictionary:
+	case plainDictionary, format.RLEDictionary:
 		if len(data) == 0 {
 			return nil
 		}

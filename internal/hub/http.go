@@ -121,6 +121,7 @@ func (c *Client) try(ctx context.Context, r call) (*http.Response, error) {
 			return nil, &Error{Op: r.op, Kind: ErrProtocol, Status: res.StatusCode, Message: "too many redirects"}
 		}
 		if !r.accepts(res.StatusCode) {
+			dog.watch()
 			err := c.refused(r, res, token)
 			res.Body.Close()
 			done()

@@ -198,3 +198,16 @@ func FuzzParquet(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkParquet reads two columns of text, each page of which is unpacked twice.
+func BenchmarkParquet(b *testing.B) {
+	content := pairs(b, 50_000, 1)
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		rows, err := readAll(content, hub.Columns{"instruction": "prompt", "output": "completion"})
+		if err != nil || len(rows) != 50_000 {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*50_000/b.Elapsed().Seconds(), "rows/s")
+}
