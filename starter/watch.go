@@ -119,6 +119,10 @@ func (a *app) advise(seen runs.Seen) {
 		a.warn("next: starter approve %s && starter watch %s", seen.Run, seen.Run)
 		return
 	}
+	if !strings.Contains(seen.Message, "starter retry") { // a spent budget: what it says is all there is to do
+		a.warn("next, when that is done: starter watch %s", seen.Run)
+		return
+	}
 	a.warn("next, when that is solved: starter retry %s && starter watch %s", seen.Run, seen.Run)
 }
 

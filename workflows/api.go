@@ -86,6 +86,7 @@ type State struct {
 	Trainings  []report.Training  `json:"trainings"` // every fine-tuning job that ended well
 	Settings   Settings           `json:"settings"`  // changes made by updates
 	Paused     bool               `json:"paused"`
+	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
 	StartedAt  time.Time          `json:"started_at"`
 	Stages     []StageStatus      `json:"stages"`
 }

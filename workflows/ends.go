@@ -73,7 +73,7 @@ func (r *run) writeReport(ctx workflow.Context) error {
 	var runs *activities.Runs
 	ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), "write report")
 	in := activities.ReportInput{Known: known, Spec: r.in.Spec}
-	return workflow.ExecuteActivity(ctx, runs.WriteReport, in).Get(ctx, &r.report)
+	return workflow.ExecuteActivity(ctx, runs.WriteReport, in).Get(ctx, &r.st.Report)
 }
 
 // nextIteration saves the state and goes on in a fresh execution.

@@ -27,7 +27,6 @@ type run struct {
 	ranges  map[string]map[int]RangeProgress // by stage key and first partition
 	abort   workflow.CancelFunc              // ends the run as cancelled
 	trial   *trial                           // of this iteration's judge; nil: none
-	report  string
 	updated time.Time
 }
 
@@ -165,8 +164,8 @@ func (r *run) trouble(stop string, err error) (activities.Trouble, bool) {
 		b := r.budget()
 		return activities.Trouble{
 			Class:   troubleBudget,
-			Message: fmt.Sprintf("the budget is used up: %s of %s", describeUsage(r.spent()), describeBudget(b)),
-			Way:     fmt.Sprintf("raise it with: starter set %s --usd DOLLARS (or --calls, --tokens); the run then goes on where it stopped", r.name),
+			Message: "the budget is used up: " + describeBudget(r.spent(), b),
+			Way:     fmt.Sprintf("raise it and the run goes on where it stopped: starter set %s %s", r.name, raise(b)),
 		}, false
 	}
 	t, known := activities.TroubleOf(err)

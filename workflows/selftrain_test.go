@@ -162,7 +162,7 @@ func TestBlockedRunGoesOnAfterRetry(t *testing.T) {
 	if err != nil || status.Phase != PhaseCompleted {
 		t.Fatalf("%s, %v", status.Phase, err)
 	}
-	if blocked.Phase != PhaseBlocked || !strings.Contains(blocked.Message, "give a key") || !strings.Contains(blocked.Message, "starter retry demo") {
+	if blocked.Phase != PhaseBlocked || !strings.Contains(blocked.Message, "Give a key\nThen: starter retry demo") {
 		t.Errorf("blocked status %q: %q", blocked.Phase, blocked.Message)
 	}
 }
@@ -274,7 +274,8 @@ func TestBudgetStopsBeforeItIsCrossed(t *testing.T) {
 	if err != nil || status.Phase != PhaseCompleted {
 		t.Fatalf("%s, %v", status.Phase, err)
 	}
-	if blocked.Phase != PhaseBlocked || blocked.Spent.Calls != 75 || !strings.Contains(blocked.Message, "budget") {
+	if want := "00 augment: the budget is used up: 75 of 75 calls. Raise it and the run goes on where it stopped: starter set demo --calls N"; blocked.Phase != PhaseBlocked ||
+		blocked.Spent.Calls != 75 || blocked.Message != want {
 		t.Errorf("blocked: %s after %d calls: %s", blocked.Phase, blocked.Spent.Calls, blocked.Message)
 	}
 	if status.Spent.Calls != 240 {

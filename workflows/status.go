@@ -1,9 +1,11 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -120,7 +122,7 @@ func (r *run) status() Status {
 	s := Status{
 		Run: r.name, Phase: PhaseRunning, Iteration: r.st.Iteration, Iterations: r.iterations(),
 		StartedAt: r.st.StartedAt, UpdatedAt: r.updated, Stages: r.st.Stages, Sets: r.st.Sets,
-		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.report,
+		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.st.Report,
 		Distilled: r.fixedJudge(),
 	}
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
@@ -139,25 +141,54 @@ func (r *run) status() Status {
 			}
 		}
 	case len(r.blocked) > 0:
-		s.Phase = PhaseBlocked
-		var lines []string
-		for _, key := range workflow.DeterministicKeys(r.blocked) {
-			t := r.blocked[key]
-			lines = append(lines, fmt.Sprintf("%s: %s. %s", key, strings.TrimSuffix(t.Message, "."), t.Way))
-		}
-		s.Message = strings.Join(lines, "\n") + fmt.Sprintf("\nThen: starter retry %s", r.name)
+		s.Phase, s.Message = PhaseBlocked, strings.Join(append(r.troubles(), r.alsoPaused()...), "\n")
 	case r.st.Paused:
-		s.Phase = PhasePaused
-		s.Message = fmt.Sprintf("go on with: starter resume %s", r.name)
+		s.Phase, s.Message = PhasePaused, strings.Join(append([]string{"Go on with: starter resume " + r.name}, r.waitingGates()...), "\n")
+		if len(r.gates) > 0 {
+			s.Gate = GateFinetune
+		}
 	case len(r.gates) > 0:
 		s.Phase, s.Gate = PhaseApproval, GateFinetune
-		var lines []string
-		for _, key := range workflow.DeterministicKeys(r.gates) {
-			lines = append(lines, fmt.Sprintf("%s waits for approval: %s", key, r.gates[key]))
-		}
-		s.Message = strings.Join(lines, "\n") + fmt.Sprintf("\nGo on with: starter approve %s", r.name)
+		s.Message = strings.Join(r.waitingGates(), "\n")
 	}
 	return s
+}
+
+// troubles says what blocks the run and what to do.
+func (r *run) troubles() []string {
+	var lines []string
+	retry := false
+	for _, key := range workflow.DeterministicKeys(r.blocked) {
+		t := r.blocked[key]
+		retry = retry || t.Class != troubleBudget
+		way := []rune(strings.TrimSuffix(t.Way, ", then retry"))
+		if len(way) > 0 {
+			way[0] = unicode.ToUpper(way[0])
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s. %s", key, strings.TrimSuffix(t.Message, "."), string(way)))
+	}
+	if retry {
+		lines = append(lines, "Then: starter retry "+r.name)
+	}
+	return lines
+}
+
+func (r *run) alsoPaused() []string {
+	if !r.st.Paused {
+		return nil
+	}
+	return []string{"It is paused as well: starter resume " + r.name}
+}
+
+func (r *run) waitingGates() []string {
+	var lines []string
+	for _, key := range workflow.DeterministicKeys(r.gates) {
+		lines = append(lines, fmt.Sprintf("%s waits for approval: %s", key, r.gates[key]))
+	}
+	if len(lines) > 0 {
+		lines = append(lines, "Go on with: starter approve "+r.name)
+	}
+	return lines
 }
 
 // told is the status for whoever asks. A run is said to have ended when its report and its records say so too: people and
@@ -176,30 +207,45 @@ func (r *run) changed(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, details(r.status(), r.updated))
 }
 
-func describeUsage(s activities.Spending) string {
+// describeBudget says what was spent of what a budget caps, as in: 98 of 100 calls. The next call could have crossed it.
+func describeBudget(s activities.Spending, b config.Budget) string {
 	u := s.Spent.Add(s.InDoubt)
-	text := fmt.Sprintf("%d calls, %d tokens, $%.4f", u.Calls, u.PromptTokens+u.CompletionTokens, float64(u.MicroUSD)/1e6)
-	if u.UnknownPrice > 0 {
-		text += fmt.Sprintf(" and %d calls at an unknown price", u.UnknownPrice)
-	}
-	return text
-}
-
-func describeBudget(b config.Budget) string {
 	var caps []string
 	if b.Calls > 0 {
-		caps = append(caps, fmt.Sprintf("%d calls", b.Calls))
+		caps = append(caps, fmt.Sprintf("%d of %d calls", u.Calls, b.Calls))
 	}
 	if b.Tokens > 0 {
-		caps = append(caps, fmt.Sprintf("%d tokens", b.Tokens))
+		caps = append(caps, fmt.Sprintf("%d of %d tokens", u.PromptTokens+u.CompletionTokens, b.Tokens))
 	}
 	if b.USD > 0 {
-		caps = append(caps, fmt.Sprintf("$%g", b.USD))
+		text := fmt.Sprintf("$%.4f of $%g", float64(u.MicroUSD)/1e6, b.USD)
+		if u.UnknownPrice > 0 {
+			text += fmt.Sprintf(" and %d calls at an unknown price", u.UnknownPrice)
+		}
+		caps = append(caps, text)
 	}
-	if len(caps) == 0 {
-		return "no cap"
+	if len(caps) == 0 { // it was lifted in the meantime
+		return fmt.Sprintf("%d calls", u.Calls)
+	}
+	if s.InDoubt.Calls > 0 {
+		caps = append(caps, fmt.Sprintf("%d calls in doubt among them", s.InDoubt.Calls))
 	}
 	return strings.Join(caps, ", ")
+}
+
+// raise returns the options of starter set that raise a budget.
+func raise(b config.Budget) string {
+	var options []string
+	if b.USD > 0 {
+		options = append(options, "--usd N")
+	}
+	if b.Calls > 0 {
+		options = append(options, "--calls N")
+	}
+	if b.Tokens > 0 {
+		options = append(options, "--tokens N")
+	}
+	return cmp.Or(strings.Join(options, " "), "--usd N")
 }
 
 func emptyDataset(kind dataset.Kind, ref dataset.Ref) error {

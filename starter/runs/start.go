@@ -268,7 +268,7 @@ func (c *Client) Fork(ctx context.Context, from string, iteration int, spec conf
 		return Started{}, &ConflictError{What: fmt.Sprintf("iterations is %d, and the fork begins with iteration %d", spec.Iterations, iteration), Try: "--set iterations=" + strconv.Itoa(iteration)}
 	}
 	// The fork spends its own budget under its own settings.
-	state.Settings, state.Paused, state.Stages, state.StartedAt = workflows.Settings{}, false, nil, time.Time{}
+	state.Settings, state.Paused, state.Stages, state.StartedAt, state.Report = workflows.Settings{}, false, nil, time.Time{}, ""
 	return c.Start(ctx, spec, &state)
 }
 
