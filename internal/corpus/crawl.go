@@ -22,7 +22,7 @@ func readWARC(s *source, name string, c *cutter) bool {
 		if at.document == "" {
 			at.document = "record at byte " + strconv.FormatInt(w.where(), 10)
 		}
-		more := false
+		var more bool
 		switch {
 		case bad.reason != "":
 			more = c.yield(at.reject(bad.reason, bad.detail, ""))

@@ -191,7 +191,7 @@ func readJSONL(s *source, name string, c *cutter) bool {
 			continue
 		}
 		text, title, bad := documentRecord(lines.line, c.opts)
-		more := false
+		var more bool
 		if bad.reason != "" {
 			more = c.yield(at.reject(bad.reason, bad.detail, bad.text))
 		} else {

@@ -2,6 +2,8 @@ package corpus
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -111,4 +113,17 @@ func TestWrongLanguage(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.got)
 		}
 	}
+}
+
+// TestSentences holds the splitter to the expression that says what it does.
+func TestSentences(t *testing.T) {
+	t.Parallel()
+	end := regexp.MustCompile(`[.!?]+["”')\]]*\s+|\n\s*\n|\n\s*(?:[-*+]|\d+[.)])\s+`)
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOf(rapid.SampledFrom([]string{"a", "B c", ".", "!", "?", "\"", "”", ")", "]", "'", " ", "\n", "\t", "-", "*", "12", "3", "é"})).Draw(t, "pieces"), "")
+		got := slices.Collect(sentences(text))
+		if want := end.Split(text, -1); !slices.Equal(got, want) {
+			t.Fatalf("%q: got %q, want %q", text, got, want)
+		}
+	})
 }

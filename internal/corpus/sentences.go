@@ -2,13 +2,14 @@ package corpus
 
 import (
 	"fmt"
-	"regexp"
+	"iter"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/RadhiFadlillah/whatlanggo"
-	"github.com/zeebo/xxh3"
 )
 
 // Sentences below this many words say little about repetition; above maxSentences a text is compared in part, which
@@ -18,30 +19,114 @@ const (
 	maxSentences     = 600
 )
 
-var sentenceEnd = regexp.MustCompile(`[.!?]+["”')\]]*\s+|\n\s*\n|\n\s*(?:[-*+]|\d+[.)])\s+`)
-
 // repetition looks for two sentences whose sets of word n-grams have a Jaccard similarity above the limit, and
 // describes the first such pair.
 func repetition(text string, n int, limit float64) string {
-	var seen [][]uint64
-	var said []string
-	for _, sentence := range sentenceEnd.Split(prose(text), -1) {
-		words := strings.FieldsFunc(strings.ToLower(sentence), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' })
-		if len(words) < max(minSentenceWords, n) {
+	type heard struct {
+		grams []uint64
+		said  string
+	}
+	var seen []heard
+	var words []uint64
+	for sentence := range sentences(prose(text)) {
+		if words = wordHashes(words[:0], sentence); len(words) < max(minSentenceWords, n) {
 			continue
 		}
 		if len(seen) == maxSentences {
 			break
 		}
 		grams := ngrams(words, n)
-		for i, other := range seen {
-			if j := jaccard(grams, other); j > limit {
-				return fmt.Sprintf("%.2f between %q and %q", j, clip(said[i], 80), clip(strings.TrimSpace(sentence), 80))
+		for _, other := range seen {
+			if j := jaccard(grams, other.grams, limit); j > limit {
+				return fmt.Sprintf("%.2f between %q and %q", j, clip(other.said, 80), clip(strings.TrimSpace(sentence), 80))
 			}
 		}
-		seen, said = append(seen, grams), append(said, strings.TrimSpace(sentence))
+		seen = append(seen, heard{grams, strings.TrimSpace(sentence)})
 	}
 	return ""
+}
+
+// sentences splits a text after stops that a space follows, at blank lines, and where list items begin.
+func sentences(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		from := 0
+		for i := 0; i < len(text); {
+			end := sentenceEnd(text, i)
+			if end < 0 {
+				i++
+				continue
+			}
+			if !yield(text[from:i]) {
+				return
+			}
+			from, i = end, end
+		}
+		yield(text[from:])
+	}
+}
+
+// sentenceEnd returns where the next sentence begins if one ends at i, else -1.
+func sentenceEnd(text string, i int) int {
+	switch text[i] {
+	case '.', '!', '?':
+		j := i
+		for j < len(text) && (text[j] == '.' || text[j] == '!' || text[j] == '?') {
+			j++
+		}
+		for j < len(text) {
+			if r, size := utf8.DecodeRuneInString(text[j:]); strings.ContainsRune("\"”')]", r) {
+				j += size
+				continue
+			}
+			break
+		}
+		if k := skipSpace(text, j); k > j {
+			return k
+		}
+	case '\n':
+		j := skipSpace(text, i+1)
+		if k := strings.LastIndexByte(text[i+1:j], '\n'); k >= 0 {
+			return i + 1 + k + 1
+		}
+		k := j
+		for k < len(text) && text[k] >= '0' && text[k] <= '9' {
+			k++
+		}
+		item := k < len(text) && (k > j && (text[k] == '.' || text[k] == ')') || k == j && (text[k] == '-' || text[k] == '*' || text[k] == '+'))
+		if item {
+			if end := skipSpace(text, k+1); end > k+1 {
+				return end
+			}
+		}
+	}
+	return -1
+}
+
+func skipSpace(text string, i int) int {
+	for i < len(text) && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r' || text[i] == '\f') {
+		i++
+	}
+	return i
+}
+
+// wordHashes adds a hash of each word, in lower case, to list.
+func wordHashes(list []uint64, sentence string) []uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a, over characters
+	hash, inside := uint64(offset), false
+	for _, r := range sentence {
+		if r = unicode.ToLower(r); unicode.IsLetter(r) || unicode.IsDigit(r) || r == '\'' {
+			hash, inside = (hash^uint64(r))*prime, true
+			continue
+		}
+		if inside {
+			list = append(list, hash)
+			hash, inside = offset, false
+		}
+	}
+	if inside {
+		list = append(list, hash)
+	}
+	return list
 }
 
 // prose returns the text without fenced code, tables and header lines, whose lines resemble each other by nature.
@@ -63,17 +148,24 @@ func prose(text string) string {
 }
 
 // ngrams returns the sorted set of hashed n-grams.
-func ngrams(words []string, n int) []uint64 {
+func ngrams(words []uint64, n int) []uint64 {
 	grams := make([]uint64, 0, len(words)-n+1)
 	for i := 0; i+n <= len(words); i++ {
-		grams = append(grams, xxh3.HashString(strings.Join(words[i:i+n], " ")))
+		hash := uint64(0)
+		for _, w := range words[i : i+n] {
+			hash = (bits.RotateLeft64(hash, 29) ^ w) * 0x9e3779b97f4a7c15
+		}
+		grams = append(grams, hash)
 	}
 	slices.Sort(grams)
 	return slices.Compact(grams)
 }
 
-// jaccard compares two sorted sets.
-func jaccard(a, b []uint64) float64 {
+// jaccard compares two sorted sets, or returns 0 where their sizes keep it below the limit.
+func jaccard(a, b []uint64, limit float64) float64 {
+	if float64(min(len(a), len(b))) <= limit*float64(max(len(a), len(b))) {
+		return 0
+	}
 	common := 0
 	for i, j := 0, 0; i < len(a) && j < len(b); {
 		switch {
