@@ -2,13 +2,13 @@ package workflows
 
 import (
 	"testing"
-	"time"
 
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // Whatever a run waits for, its message names every way out.
@@ -63,11 +63,14 @@ func TestReportIsToldOverIterations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1, 5)
 	told := ""
-	_, err := w.play(t, spec(), func(env *testsuite.TestWorkflowEnvironment, iteration int) {
-		if iteration == 2 {
-			env.RegisterDelayedCallback(func() { told = now(t, env).Report }, 0*time.Second)
+	var env *testsuite.TestWorkflowEnvironment
+	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
+		if work.Iteration == 2 && work.Partition == 1 {
+			told = now(t, env).Report
 		}
-	})
+		return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
+	}
+	_, err := w.play(t, spec(), func(e *testsuite.TestWorkflowEnvironment, _ int) { env = e })
 	if err != nil || told != "s3://bucket/runs/demo/report.html" {
 		t.Errorf("in iteration 2 the report is at %q, %v", told, err)
 	}
