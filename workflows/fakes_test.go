@@ -38,10 +38,11 @@ type world struct {
 	inWork    int
 	most      int
 
-	ask    func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
-	poll   func(in activities.PollInput) (activities.TrainingStatus, error)
-	judge  eval.Calibration
-	digest func(dir string) string
+	ask     func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
+	poll    func(in activities.PollInput) (activities.TrainingStatus, error)
+	selects func(s activities.SelectWork)
+	judge   eval.Calibration
+	digest  func(dir string) string
 }
 
 func newWorld(bits int, rows int64) *world {
@@ -177,6 +178,9 @@ func (f *fakeSets) MeasureCalibration(_ context.Context, in activities.MeasureIn
 }
 
 func (f *fakeSets) SelectPartition(_ context.Context, s activities.SelectWork) (activities.PartitionResult, error) {
+	if f.w.selects != nil {
+		f.w.selects(s)
+	}
 	return f.w.done(s.Output, s.Partition, f.w.rows, f.w.rows, 0), nil
 }
 

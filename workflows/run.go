@@ -24,6 +24,7 @@ type run struct {
 	blocked map[string]activities.Trouble    // by stage key: waits for retry
 	gates   map[string]string                // by stage key: what waits for approval
 	cancels map[string]workflow.CancelFunc   // by stage key: stops the stage so that it can be started again
+	asking  map[string]bool                  // by stage key: it asks a model, under the budget and the calls in flight set
 	ranges  map[string]map[int]RangeProgress // by stage key and first partition
 	abort   workflow.CancelFunc              // ends the run as cancelled
 	trial   *trial                           // of this iteration's judge; nil: none
@@ -35,6 +36,7 @@ func newRun(ctx workflow.Context, in SelfTrainInput) (*run, workflow.Context, er
 		in: in, name: workflow.GetInfo(ctx).WorkflowExecution.ID,
 		blocked: map[string]activities.Trouble{}, gates: map[string]string{},
 		cancels: map[string]workflow.CancelFunc{}, ranges: map[string]map[int]RangeProgress{},
+		asking: map[string]bool{},
 	}
 	if in.Resume != nil {
 		r.st = *in.Resume

@@ -103,6 +103,7 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	threshold := r.threshold() // it may be set anew while this one is applied
 	training, err := r.selectTraining(ctx, t, ratings)
 	if err != nil {
 		return false, err
@@ -112,7 +113,7 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 		return false, err
 	}
 	set := IterationSummary{
-		Iteration: t, Ratings: ratings, Training: training, Judge: work.Model, Threshold: r.threshold(), Calibration: calibration,
+		Iteration: t, Ratings: ratings, Training: training, Judge: work.Model, Threshold: threshold, Calibration: calibration,
 		Selected: training.Rows - r.st.Seeds.Rows, Histogram: r.stage(r.key("rate")).Histogram,
 	}
 	if training.Digest == r.st.Training.Digest {
@@ -211,6 +212,7 @@ func (r *run) rating() stage.Work {
 // number of calls in flight was set; what stands is adopted.
 func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind dataset.Kind) (dataset.Ref, error) {
 	var made dataset.Ref
+	r.asking[r.key(name)] = true
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
 		window, each := windowFor(r.inFlight(work.Task))
 		work.InFlight = each
@@ -294,6 +296,9 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 	}
 	var out FinetuneResult
 	err := r.patientStep(ctx, step, "steps", func(ctx workflow.Context, attempt int) (string, error) {
+		if left := r.purse(r.key(step)).MicroUSD; left.Capped && left.Left <= 0 {
+			return activities.StopBudget, nil
+		}
 		in := FinetuneInput{
 			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
 			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt,

@@ -1,14 +1,12 @@
 package workflows
 
 import (
+	"encoding/json"
 	"testing"
-
-	"go.temporal.io/sdk/testsuite"
 
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
-	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // Whatever a run waits for, its message names every way out.
@@ -63,14 +61,19 @@ func TestReportIsToldOverIterations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1, 5)
 	told := ""
-	var env *testsuite.TestWorkflowEnvironment
-	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
-		if work.Iteration == 2 && work.Partition == 1 {
-			told = now(t, env).Report
+	w.selects = func(s activities.SelectWork) {
+		if s.Iteration != 2 || s.Partition != 0 {
+			return
 		}
-		return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var last Status // written when the ratings of iteration 2 were done
+		if err := json.Unmarshal(w.records["demo/status.json"], &last); err != nil {
+			t.Error(err)
+		}
+		told = last.Report
 	}
-	_, err := w.play(t, spec(), func(e *testsuite.TestWorkflowEnvironment, _ int) { env = e })
+	_, err := w.play(t, spec(), nil)
 	if err != nil || told != "s3://bucket/runs/demo/report.html" {
 		t.Errorf("in iteration 2 the report is at %q, %v", told, err)
 	}

@@ -119,7 +119,11 @@ func (r *run) set(ctx workflow.Context, s Settings) Status {
 		r.st.Settings.InFlight = s.InFlight
 	}
 	if s.InFlight != nil || s.Budget != nil {
-		r.stopStages() // they start again at once, under the new settings
+		for _, key := range workflow.DeterministicKeys(r.cancels) {
+			if r.asking[key] {
+				r.cancels[key]() // it starts again at once, under the new settings
+			}
+		}
 	}
 	r.changed(ctx)
 	return r.status()
