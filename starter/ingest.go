@@ -128,7 +128,7 @@ func (c *ingestCmd) read(a *app, name, path string, rules config.Segments) func(
 // pieceOf describes a row. A text that came before is a duplicate, which ingest finds when it merges.
 func pieceOf(item corpus.Item, seen map[string]bool) piece {
 	var p piece
-	id, text := "", ""
+	var id, text string
 	switch {
 	case item.Segment != nil:
 		s := item.Segment
