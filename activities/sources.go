@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"math/bits"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -101,11 +102,19 @@ func summaryKey(dir string, task int) string {
 	return fmt.Sprintf("%s/%s/rows-%05d.json", dir, ingestFolder, task)
 }
 
+// listingKey is written once the files of every task are: from then on the listing stands.
+func listingKey(dir string) string { return dir + "/" + ingestFolder + "/listing.json" }
+
 func spillName(task int) string { return fmt.Sprintf("task-%05d", task) }
 
 // ListSources finds every object of the sources and deals them out to map tasks in order of their names, so that the same
-// sources give the same tasks. A source that is not there needs a person.
+// sources give the same tasks. A listing that was made stands: an ingest that stopped goes on with the files it began with,
+// whatever came to the sources since. A source that is not there needs a person.
 func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error) {
+	standing, err := s.listing(ctx, in.Dir)
+	if !errors.Is(err, blob.ErrNotFound) {
+		return standing, err
+	}
 	var files []file
 	for _, source := range in.Sources {
 		found, err := s.list(ctx, source)
@@ -132,7 +141,42 @@ func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error
 		}
 		out.Tasks++
 	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		return Listing{}, fmt.Errorf("list sources: %w", err)
+	}
+	err = s.Store.PutIfAbsent(ctx, listingKey(in.Dir), body)
+	if errors.Is(err, blob.ErrExists) { // another attempt was first
+		return s.listing(ctx, in.Dir)
+	}
+	return out, err
+}
+
+func (s *Sources) listing(ctx context.Context, dir string) (Listing, error) {
+	body, err := s.Store.Get(ctx, listingKey(dir))
+	if err != nil {
+		return Listing{}, err
+	}
+	var out Listing
+	if err := json.Unmarshal(body, &out); err != nil {
+		return Listing{}, fmt.Errorf("listing of sources: %w", err)
+	}
 	return out, nil
+}
+
+// unreadable turns an answer of S3 that will not change by itself into trouble that a person is told of.
+func unreadable(source string, err error) error {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		switch answer.HTTPStatusCode() {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMovedPermanently:
+			return blocked("source", fmt.Errorf("source %s: %w", source, err), "make it readable with the credentials of the workers, then retry")
+		}
+	}
+	if errors.Is(err, blob.ErrNotFound) {
+		return blocked("source", fmt.Errorf("source %s is gone: %w", source, err), "put it back, then retry")
+	}
+	return err
 }
 
 // deal splits files into at most maxMapTasks runs of about equal bytes and files.
@@ -180,7 +224,7 @@ func (s *Sources) list(ctx context.Context, source config.Source) ([]file, error
 			return []file{one(info)}, nil
 		}
 		if !errors.Is(err, blob.ErrNotFound) {
-			return nil, err
+			return nil, unreadable(source.Path, err)
 		}
 		key += "/"
 	}
@@ -192,7 +236,7 @@ func (s *Sources) list(ctx context.Context, source config.Source) ([]file, error
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, unreadable(source.Path, err)
 	}
 	if len(out) == 0 {
 		return nil, blocked("source", fmt.Errorf("there is nothing at %s", source.Path), "put the files there, then retry")
@@ -228,8 +272,11 @@ func splitS3(uri string) (bucket, key string, ok bool) {
 	return bucket, key, bucket != ""
 }
 
-// MapSources reads the files of a task and spills rows and rejects, sorted by id.
+// MapSources reads the files of a task and spills rows and rejects, sorted by id. What was read is not read again.
 func (s *Sources) MapSources(ctx context.Context, in MapInput) error {
+	if _, err := s.Store.Stat(ctx, summaryKey(in.Dir, in.Task)); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
 	if in.Kind == dataset.KindSeeds {
 		return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Seed { return item.Seed })
 	}
@@ -276,14 +323,14 @@ func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(co
 		return err
 	}
 	for item, err := range itemsOf(ctx, in, f, store) {
-		if err == nil {
-			err = take(item)
-		}
 		var column *corpus.ColumnError
 		if errors.As(err, &column) {
 			return blocked("source", err, "name the columns under the source in the spec, then start a new run")
 		}
 		if err != nil {
+			return unreadable(f.Name, err)
+		}
+		if err := take(item); err != nil {
 			return fmt.Errorf("read %s: %w", f.Name, err)
 		}
 	}
