@@ -56,7 +56,7 @@ func refereeMain(ctx context.Context, args []string, stdout, _ io.Writer) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	listener, err := net.Listen("tcp", loopback.Address(port))
+	listener, err := net.Listen("tcp", loopback.Address(port)) //nolint:noctx // lives as long as the process
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func refereeMain(ctx context.Context, args []string, stdout, _ io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer stop() //nolint:errcheck // a profile that could not be written is missed by whoever asked for it
 	if err := child.Ready(stdout, "http://"+listener.Addr().String()); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func s3Main(ctx context.Context, args []string, stdout, _ io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer stop() //nolint:errcheck // a profile that could not be written is missed by whoever asked for it
 	if err := child.Ready(stdout, s.URL()); err != nil {
 		return err
 	}

@@ -70,7 +70,6 @@ type behaviour struct {
 	sigma    float64
 	profile  bool
 	capacity int
-	f        pocketlm.Faults
 }
 
 func behaviourFlags(flags *flag.FlagSet, latency time.Duration) *behaviour {

@@ -54,9 +54,6 @@ func usageOf(pid int) usage {
 // forgetPeak makes the peak of this process begin anew.
 func forgetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200) } // where it fails, the peak is too high
 
-// since is what was used after before was read. The peak is the later one.
-func (u usage) since(before usage) usage { return usage{CPU: u.CPU - before.CPU, Peak: u.Peak} }
-
 // meter adds up what a service used over all the processes that it was.
 type meter struct {
 	pid  int

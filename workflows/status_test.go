@@ -21,12 +21,16 @@ func TestMessages(t *testing.T) {
 		{"runs", run{}, PhaseRunning, ""},
 		{"blocked", run{blocked: auth}, PhaseBlocked, "00 augment: 401: refused. Give a key\nThen: starter retry demo"},
 		{
-			"blocked and paused", run{blocked: auth, st: State{Paused: true}}, PhaseBlocked,
+			"blocked and paused",
+			run{blocked: auth, st: State{Paused: true}},
+			PhaseBlocked,
 			"00 augment: 401: refused. Give a key\nThen: starter retry demo\nIt is paused as well: starter resume demo",
 		},
 		{"budget", run{blocked: map[string]activities.Trouble{"01 rate": {Class: troubleBudget, Message: "used up", Way: "raise it"}}}, PhaseBlocked, "01 rate: used up. Raise it"},
 		{
-			"paused at a gate", run{gates: map[string]string{"01 train m1": "m1 on 9 examples"}, st: State{Paused: true}}, PhasePaused,
+			"paused at a gate",
+			run{gates: map[string]string{"01 train m1": "m1 on 9 examples"}, st: State{Paused: true}},
+			PhasePaused,
 			"Go on with: starter resume demo\n01 train m1 waits for approval: m1 on 9 examples\nGo on with: starter approve demo",
 		},
 		{"at a gate", run{gates: map[string]string{"01 train m1": "m1 on 9 examples"}}, PhaseApproval, "01 train m1 waits for approval: m1 on 9 examples\nGo on with: starter approve demo"},

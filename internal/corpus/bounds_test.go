@@ -106,7 +106,7 @@ func TestBounds(t *testing.T) {
 			if segments != tt.segments || strings.Join(reasons, " ") != tt.reasons {
 				t.Errorf("%d segments, rejects %v; want %d, %q", segments, reasons, tt.segments, tt.reasons)
 			}
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > time.Minute {
 				t.Errorf("took %v", d)
 			}
 		})

@@ -28,7 +28,7 @@ func TestHostilePages(t *testing.T) {
 			for item, err := range Documents(t.Context(), "a.html", strings.NewReader(page), DocumentOptions{}) {
 				check(t, item, err)
 			}
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > time.Minute {
 				t.Errorf("%d bytes took %v", len(page), d)
 			}
 		})

@@ -251,8 +251,10 @@ func TestACutRatingIsAskedAgain(t *testing.T) {
 func TestTheReasonIsOfTheRatingNearestTheMean(t *testing.T) {
 	t.Parallel()
 	r := rated(dataset.Candidate{}, []verdict{
-		{Rating: prompt.Rating{Score: 1, Reason: "bad"}}, {Rating: prompt.Rating{Score: 4, Reason: "good"}},
-		{Rating: prompt.Rating{Score: 4, Reason: "good too"}}, {Rating: prompt.Rating{Score: 5, Reason: "best"}},
+		{Rating: prompt.Rating{Score: 1, Reason: "bad"}},
+		{Rating: prompt.Rating{Score: 4, Reason: "good"}},
+		{Rating: prompt.Rating{Score: 4, Reason: "good too"}},
+		{Rating: prompt.Rating{Score: 5, Reason: "best"}},
 	}, made{})
 	if r.Score != 3.5 || r.Reason != "good" || fmt.Sprint(r.Scores) != "[1 4 4 5]" {
 		t.Errorf("%+v", r)
@@ -273,8 +275,12 @@ func TestMethodsAgainstPocketlm(t *testing.T) {
 	addr := front.URL
 	b.deps.Models = llm.NewPool(map[string]llm.Provider{"p": {URL: addr + "/v1"}, "plain": {URL: addr + "/v1", API: llm.APICompletions}})
 	for _, c := range []struct{ provider, method, rubric string }{
-		{"p", MethodText, RubricPoints}, {"p", MethodLogProbs, RubricPoints}, {"p", MethodLogProbs, RubricAdditive},
-		{"p", MethodJSON, RubricPoints}, {"p", MethodJSON, RubricAdditive}, {"plain", MethodLogProbs, RubricPoints},
+		{"p", MethodText, RubricPoints},
+		{"p", MethodLogProbs, RubricPoints},
+		{"p", MethodLogProbs, RubricAdditive},
+		{"p", MethodJSON, RubricPoints},
+		{"p", MethodJSON, RubricAdditive},
+		{"plain", MethodLogProbs, RubricPoints},
 	} {
 		w := b.rateBy(c.method, strings.Join([]string{c.provider, c.method, c.rubric}, "-"))
 		w.Rubric, w.Model = c.rubric, dataset.ModelRef{Provider: c.provider, Name: "pocketlm-base"}

@@ -188,7 +188,7 @@ func (s *Server) stop() error {
 	if app := s.app.Load(); app != nil {
 		// A timeout is no error: connections that never sent a request count as in work.
 		_ = app.ShutdownWithTimeout(drain)
-		_ = <-s.done // it says that the listener was closed
+		<-s.done //nolint:errcheck // it says that the listener was closed
 	} else {
 		_ = s.api.ShutDown() // it never answered
 	}
