@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
     "{{ bos_token if bos_token }}"
     "{% for m in messages %}{{ '\n\n' if not loop.first }}### {{ m['role'] | capitalize }}:\n{{ m['content'] | trim }}"
     "{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
-    "{% if add_generation_prompt %}\n\n### Assistant:\n{% endif %}"
+    "{{ '\n\n### Assistant:\n' if add_generation_prompt }}"
 )
 
 
