@@ -22,6 +22,13 @@ func (h *heart) at(n int64) {
 	count := h.n.Add(n)
 	if time.Since(h.last) >= time.Second {
 		h.last = time.Now()
+		h.beat(count)
+	}
+}
+
+// beat tells Temporal, where there is one: what activities are made of may be used outside of them.
+func (h *heart) beat(count int64) {
+	if activity.IsActivity(h.ctx) {
 		activity.RecordHeartbeat(h.ctx, count)
 	}
 }
@@ -48,7 +55,7 @@ func (h *heart) keep() (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				activity.RecordHeartbeat(h.ctx, h.n.Load())
+				h.beat(h.n.Load())
 			case <-done:
 				return
 			case <-h.ctx.Done():
