@@ -213,6 +213,8 @@ func (c *Client) listed(ctx context.Context, run string, open map[string]enumspb
 		seen.Phase, seen.Note = PhaseFailed, "the workflow was ended from outside. Try: starter start with the same spec"
 	case status == enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
 		seen.Phase = workflows.PhaseCancelled
+	case status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+		seen.Phase = workflows.PhaseCompleted // the record is older than the end
 	}
 	return seen, nil
 }
