@@ -29,6 +29,9 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 		return err
 	}
 	c, err := dial(ctx, settings.Temporal, log, metrics)
+	if ctx.Err() != nil {
+		return nil // told to stop before there was anything to do
+	}
 	if err != nil {
 		return err
 	}
