@@ -28,7 +28,8 @@ func TestScatteredRefusalsDoNotSlowOthers(t *testing.T) {
 				ask(t, c, 300, n)
 				share := float64(n) * 1.5 / 200 / time.Since(begin).Seconds()
 				t.Logf("first 10,000 in %s; then %.3f of the ideal, %d refusals", begin.Sub(e.start), share, e.refused)
-				if learnt := begin.Sub(e.start); learnt > 95*time.Second && name != "a minute" { // the first refusal, before any answer, stops all
+				// Chance may put several refusals first, before anything is known of the endpoint; learning then takes longer.
+				if learnt := begin.Sub(e.start); learnt > 4*time.Minute && name != "a minute" {
 					t.Errorf("the first 10,000 took %s, ideal is 75 s", learnt)
 				}
 				if share < 0.97 && name != "a minute" || share < 0.95 { // the last of those refused sleep for long
