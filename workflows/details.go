@@ -27,10 +27,14 @@ func details(s Status, now time.Time) string {
 	for _, st := range s.Stages {
 		done := strconv.FormatInt(st.Done, 10)
 		if st.Total > 0 {
-			done = fmt.Sprintf("%d / %d %s", st.Done, st.Total, st.Unit)
+			done = fmt.Sprintf("%d/%d\u00a0%s", st.Done, st.Total, st.Unit) // in one line, where the UI leaves little room
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %d | %d | %d | $%.4f | %s |\n", st.Iteration, st.Name, st.State, done,
-			st.Rejected, st.Reused, st.Usage.Calls, float64(st.Usage.MicroUSD)/1e6, timeLeft(st, now))
+		cost := ""
+		if st.Usage.MicroUSD > 0 {
+			cost = fmt.Sprintf("$%.4f", float64(st.Usage.MicroUSD)/1e6)
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", st.Iteration, st.Name, st.State, done,
+			some(st.Rejected), some(st.Reused), some(st.Usage.Calls), cost, timeLeft(st, now))
 	}
 	for _, set := range s.Sets {
 		fmt.Fprintf(&b, "\nIteration %d: **%d** selected; scores %s\n", set.Iteration, set.Selected, histogram(set.Histogram))
@@ -45,6 +49,14 @@ func details(s Status, now time.Time) string {
 		fmt.Fprintf(&b, "\n⚠ %s\n", cell(w))
 	}
 	return b.String()
+}
+
+// some writes a number, and nothing for none, so that what is there can be seen.
+func some(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 func money(s Status) string {
