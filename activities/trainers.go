@@ -169,8 +169,12 @@ func (t *Trainers) DeployModel(ctx context.Context, in DeployInput) (dataset.Mod
 	if in.Submit.Reversed {
 		role = serve.RoleBackward
 	}
+	iteration := in.Submit.Iteration
+	if in.Submit.Name == "m0" {
+		iteration = 0 // whenever it was trained: a fork may make up for it later
+	}
 	model, err := server.Deploy(ctx, serve.Trained{
-		Run: in.Submit.Run, Iteration: in.Submit.Iteration, Role: role, Model: in.Status.Model, Artifact: in.Status.Artifact,
+		Run: in.Submit.Run, Iteration: iteration, Role: role, Model: in.Status.Model, Artifact: in.Status.Artifact,
 		TrainingDigest: revision(in.Submit),
 	})
 	if err != nil {
