@@ -167,7 +167,7 @@ func TestHangingEndpointRecovers(t *testing.T) {
 		e.once(t, n)
 		took := time.Since(e.start)
 		t.Logf("%d requests while it hung, %d yields, took %s", during, yields, took)
-		if during > 64+46 {
+		if during > 64+64+32 { // those in flight, those that were let in before the first ran out of time, and probes
 			t.Errorf("%d requests to an endpoint that hangs", during)
 		}
 		if took > 7*time.Minute+30*time.Second {

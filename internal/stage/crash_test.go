@@ -227,7 +227,8 @@ func TestAZombiePaysNothing(t *testing.T) {
 	if err := successor.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if n := afterwards.Load(); n > int64(w.InFlight) {
+	// Woken, it lets in at most what its last reservation allows, until the next flush finds the successor's lease.
+	if n := afterwards.Load(); n > 2*int64(w.InFlight) {
 		t.Fatalf("the zombie asked %d times after it was taken over, %d calls were in flight", n, w.InFlight)
 	}
 	spent, doubt := b.balanced(w)

@@ -57,6 +57,8 @@ func TestPartitionsLendSeats(t *testing.T) {
 			t.Errorf("%d in flight", peak.Load())
 		}
 		time.Sleep(2 * lingers)
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		if len(h.rooms) != 0 {
 			t.Error("a room stays")
 		}
