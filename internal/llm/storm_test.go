@@ -317,7 +317,19 @@ func TestPoisonedQuestionsFailAlone(t *testing.T) {
 			return nil
 		}
 		c := simClient(t, e, Limits{InFlight: 8})
-		var wg sync.WaitGroup
+		var wg, others sync.WaitGroup
+		var over atomic.Bool
+		for i := range 4 { // which are answered until the last of the bad ones is given up
+			others.Go(func() {
+				for !over.Load() {
+					r := question()
+					r.Messages[0].Content = fmt.Sprint("other ", i)
+					if _, err := c.Complete(t.Context(), r); err != nil {
+						t.Errorf("other question: %v", err)
+					}
+				}
+			})
+		}
 		for i := range 200 {
 			wg.Go(func() {
 				r := question()
@@ -337,6 +349,8 @@ func TestPoisonedQuestionsFailAlone(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		over.Store(true)
+		others.Wait()
 	})
 }
 
