@@ -108,6 +108,11 @@ func (s Spending) Add(t Spending) Spending {
 	return Spending{Spent: s.Spent.Add(t.Spent), InDoubt: s.InDoubt.Add(t.InDoubt)}
 }
 
+// Minus returns the difference of both.
+func (s Spending) Minus(t Spending) Spending {
+	return Spending{Spent: s.Spent.Minus(t.Spent), InDoubt: s.InDoubt.Minus(t.InDoubt)}
+}
+
 // Cap bounds what a run may spend on one partition, over all its attempts, what is in doubt included. Fields below 0 do not.
 type Cap struct {
 	Calls    int64 `json:"calls"`
