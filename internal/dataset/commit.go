@@ -265,6 +265,14 @@ func ColumnsOf(k Kind) []string {
 		return columnsOf[Rating]().names()
 	case KindTraining:
 		return columnsOf[Example]().names()
+	case KindPrompts:
+		return columnsOf[Prompt]().names()
+	case KindResponses:
+		return columnsOf[Response]().names()
+	case KindCurated:
+		return columnsOf[Scored]().names()
+	case KindPreferences:
+		return columnsOf[Preference]().names()
 	}
 	return nil
 }

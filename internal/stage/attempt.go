@@ -42,7 +42,7 @@ type attempt[In, Out dataset.Row, Value any] struct {
 
 	mu      sync.Mutex
 	tally   Progress
-	left    []int // by row: slots that are open
+	left    []int // by unit: slots that are open
 	failure error // the last question that failed
 }
 
@@ -132,9 +132,9 @@ func (a *attempt[In, Out, Value]) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("read input: %w", err)
 	}
 	a.slots = make([]slot[Value], len(a.rows)*w.Samples)
-	a.left = make([]int, len(a.rows))
+	a.left = make([]int, len(a.slots)/a.group())
 	a.mu.Lock()
-	a.tally.Total, a.tally.Waiting = int64(len(a.rows)), "another attempt at the partition"
+	a.tally.Total, a.tally.Waiting = int64(len(a.left)), "another attempt at the partition"
 	a.mu.Unlock()
 	book, err := ledger.Open(ctx, a.deps.Store, Scope(w), w.Input.Bits, w.Partition, ledger.Options{Run: w.Output})
 	a.mu.Lock()
@@ -210,7 +210,7 @@ func (a *attempt[In, Out, Value]) explain(err error) error {
 // lookUp settles what the ledger knows and returns the slots that are missing.
 func (a *attempt[In, Out, Value]) lookUp() ([]int, error) {
 	for i := range a.left {
-		a.left[i] = a.work.Samples
+		a.left[i] = a.group()
 	}
 	var missing []int
 	for i := range a.slots {
@@ -271,21 +271,21 @@ func (a *attempt[In, Out, Value]) judge(e *ledger.Entry) outcome[Value] {
 
 // settled counts a slot that is no longer open.
 func (a *attempt[In, Out, Value]) settled(i int) {
-	row := i / a.work.Samples
+	unit := i / a.group()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.left[row]--; a.left[row] > 0 {
+	if a.left[unit]--; a.left[unit] > 0 {
 		return
 	}
 	a.tally.Rows++
 	ours := false
-	for _, s := range a.samples(row) {
+	for _, s := range a.samples(unit) {
 		ours = ours || s.ours
 	}
 	if !ours {
 		a.tally.Reused++
 	}
-	out, ok := a.made(row)
+	out, ok := a.made(unit)
 	if !ok {
 		a.tally.Rejected++
 		return
@@ -298,34 +298,54 @@ func (a *attempt[In, Out, Value]) settled(i int) {
 	}
 }
 
-func (a *attempt[In, Out, Value]) samples(row int) []slot[Value] {
-	return a.slots[row*a.work.Samples : (row+1)*a.work.Samples]
+// A unit is the slots that one row is made of: all samples of a row that went in, or one where each is a row of its own.
+
+func (a *attempt[In, Out, Value]) group() int {
+	if a.task.each != nil {
+		return 1
+	}
+	return a.work.Samples
 }
 
-// made returns the row made of its samples. A row is kept when at least half of its samples can be read.
-func (a *attempt[In, Out, Value]) made(row int) (out Out, ok bool) {
+func (a *attempt[In, Out, Value]) samples(unit int) []slot[Value] {
+	return a.slots[unit*a.group() : (unit+1)*a.group()]
+}
+
+// of returns the row that a unit belongs to, and the unit's first sample, counted from 1.
+func (a *attempt[In, Out, Value]) of(unit int) (in In, sample int) {
+	first := unit * a.group()
+	return a.rows[first/a.work.Samples], first%a.work.Samples + 1
+}
+
+// made returns the row made of a unit. It is kept when at least half of its samples can be read.
+func (a *attempt[In, Out, Value]) made(unit int) (out Out, ok bool) {
 	var values []Value
-	for _, s := range a.samples(row) {
+	for _, s := range a.samples(unit) {
 		if s.outcome.state == answered {
 			values = append(values, s.outcome.value)
 		}
 	}
-	if len(values) == 0 || 2*len(values) < a.work.Samples {
+	if len(values) == 0 || 2*len(values) < a.group() {
 		return out, false
 	}
-	return a.task.row(a.rows[row], values, made{cmp.Or(a.work.Model.Revision, a.work.Model.Name), a.prompt.ID(), a.work.Iteration}), true
+	how := made{cmp.Or(a.work.Model.Revision, a.work.Model.Name), a.prompt.ID(), a.work.Iteration}
+	in, sample := a.of(unit)
+	if a.task.each != nil {
+		return a.task.each(in, sample, values[0], how), true
+	}
+	return a.task.row(in, values, how), true
 }
 
 // commit writes the partition.
 func (a *attempt[In, Out, Value]) commit(ctx context.Context) (Result, error) {
 	var rows []Out
 	var rejects []dataset.Reject
-	for i, in := range a.rows {
+	for i := range a.left {
 		if out, ok := a.made(i); ok {
 			rows = append(rows, out)
 			continue
 		}
-		r := a.task.reject(in)
+		r := a.task.reject(a.of(i))
 		r.Stage = a.task.name
 		for _, s := range a.samples(i) {
 			if s.outcome.state == rejected {
@@ -340,7 +360,7 @@ func (a *attempt[In, Out, Value]) commit(ctx context.Context) (Result, error) {
 	}
 	paid := a.book.Paid()
 	receipt := dataset.Receipt{
-		Input: int64(len(a.rows)), Usage: paid.Spent, InDoubt: paid.InDoubt, Reused: a.snapshot().Reused, Answers: a.answers(),
+		Input: int64(len(a.left)), Usage: paid.Spent, InDoubt: paid.InDoubt, Reused: a.snapshot().Reused, Answers: a.answers(),
 	}
 	w := a.work
 	receipt, err := dataset.WritePartition(ctx, a.deps.Store, w.Output, w.Input.Bits, w.Partition, rows, rejects, receipt)

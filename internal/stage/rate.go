@@ -21,18 +21,25 @@ type verdict struct {
 }
 
 func ratingTask(name string) *task[dataset.Candidate, dataset.Rating, verdict] {
-	return &task[dataset.Candidate, dataset.Rating, verdict]{
+	return ratingOf(name, func(c dataset.Candidate) dataset.Candidate { return c })
+}
+
+// ratingOf is a rating of rows that can be seen as candidates.
+func ratingOf[In dataset.Row](name string, as func(In) dataset.Candidate) *task[In, dataset.Rating, verdict] {
+	return &task[In, dataset.Rating, verdict]{
 		name:   name,
 		prompt: ratingTemplate,
 		ways:   []string{MethodLogProbs, MethodJSON},
-		vars: func(c dataset.Candidate) prompt.Vars {
+		vars: func(in In) prompt.Vars {
+			c := as(in)
 			return prompt.Vars{Instruction: c.Instruction, Output: c.Output}
 		},
 		read:   readVerdict,
-		row:    rated,
+		row:    func(in In, answers []verdict, w made) dataset.Rating { return rated(as(in), answers, w) },
 		score:  func(r dataset.Rating) float64 { return r.Score },
 		makeDo: func(v verdict) bool { return v.fromText },
-		reject: func(c dataset.Candidate) dataset.Reject {
+		reject: func(in In, _ int) dataset.Reject {
+			c := as(in)
 			return dataset.Reject{
 				ID: c.ID, Instruction: c.Instruction, Text: c.Output, Source: c.Source, Document: c.Document, Offset: c.Offset,
 			}

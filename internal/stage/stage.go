@@ -38,7 +38,7 @@ const DefaultInFlight = 64
 
 // Work is a task over one partition.
 type Work struct {
-	Task      string           `json:"task"` // TaskBacktranslate, TaskRate or TaskCalibrate
+	Task      string           `json:"task"` // one of Tasks
 	Run       string           `json:"run"`  // for logs
 	Input     dataset.Ref      `json:"input"`
 	Output    string           `json:"output"`    // folder of the dataset that is made; who pays, in the ledger
@@ -169,7 +169,7 @@ func stopped(ctx context.Context, r Result, err error) (Result, error) {
 
 // check fills in defaults and returns the task.
 func (w *Work) check() (runner, error) {
-	t, ok := tasks[w.Task]
+	t, ok := w.runner()
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("unknown task %q (known: %s)", w.Task, strings.Join(Tasks(), ", "))
@@ -231,7 +231,7 @@ type way struct {
 // way may be asked of work that was not checked.
 func (w Work) way() way {
 	digest := ""
-	if t, ok := tasks[w.Task]; ok {
+	if t, ok := w.runner(); ok {
 		_ = w.plainMethod(t) // an unknown method asks nothing
 		if tmpl, err := w.template(t.embedded(&w)); err == nil {
 			digest = tmpl.Digest

@@ -14,8 +14,9 @@ import (
 // The tasks.
 const (
 	TaskBacktranslate = "backtranslate" // Segment → Candidate: the instruction that the segment answers
-	TaskRate          = "rate"          // Candidate → Rating: how well the segment answers the instruction
+	TaskRate          = "rate"          // Candidate or Response → Rating: how well the segment answers the instruction
 	TaskCalibrate     = "calibrate"     // TaskRate over pairs known to be good or bad, on a shelf of the ledger of its own
+	TaskRespond       = "respond"       // Prompt → Response: an answer; each sample becomes a row
 )
 
 // runner is a task over rows of some type.
@@ -29,6 +30,16 @@ var tasks = map[string]runner{
 	TaskBacktranslate: backtranslate,
 	TaskRate:          rate,
 	TaskCalibrate:     calibrate,
+	TaskRespond:       respond,
+}
+
+// runner returns the task, as it is done over rows of the input's kind.
+func (w *Work) runner() (runner, bool) {
+	if w.Task == TaskRate && w.Input.Kind == dataset.KindResponses {
+		return rateResponses, true
+	}
+	t, ok := tasks[w.Task]
+	return t, ok
 }
 
 // Tasks returns the names of the tasks in order.
@@ -41,10 +52,11 @@ type task[In, Out dataset.Row, Value any] struct {
 	ways   []string                                      // methods beside the plain one
 	vars   func(In) prompt.Vars                          // what the template sees of a row
 	read   func(w *Work, e *ledger.Entry) (Value, error) // of an answer; errors are in reasons
-	row    func(in In, answers []Value, w made) Out      // answers: at least one
+	row    func(in In, answers []Value, w made) Out      // of all samples together; answers: at least one
+	each   func(in In, sample int, v Value, w made) Out  // instead of row: each sample, counted from 1, is a row of its own
 	score  func(Out) float64                             // nil: rows have none
 	makeDo func(Value) bool                              // the value is second best; nil: none is
-	reject func(In) dataset.Reject                       // fills in what the row was
+	reject func(in In, sample int) dataset.Reject        // fills in what the row was; sample counts where each is set
 }
 
 // made is what goes into a row beside its answers.
@@ -65,7 +77,7 @@ var backtranslate = &task[dataset.Segment, dataset.Candidate, string]{
 			Generator: w.revision, Prompt: w.template,
 		}
 	},
-	reject: func(s dataset.Segment) dataset.Reject {
+	reject: func(s dataset.Segment, _ int) dataset.Reject {
 		return dataset.Reject{ID: s.ID, Text: s.Text, Source: s.Source, Document: s.Document, Offset: s.Offset}
 	},
 }
