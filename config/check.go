@@ -276,6 +276,7 @@ func (w Worker) check() problems {
 	ps.fields(reflect.ValueOf(w), "")
 	ps.address("store.endpoint", w.Store.Endpoint)
 	ps.address("temporal.ui", w.Temporal.UI)
+	ps.hub(w.Hub)
 	if strings.ContainsAny(w.Store.Bucket, ":/ ") {
 		name := strings.TrimPrefix(w.Store.Bucket, "s3://")
 		name, _, _ = strings.Cut(name, "/")

@@ -18,6 +18,8 @@ type Worker struct {
 	Trainers map[string]Trainer `yaml:"trainers" json:"trainers"`
 	// What makes trained models answer, by the names that run specs use.
 	Servers map[string]Server `yaml:"servers" json:"servers"`
+	// The Hugging Face Hub: where hf:// sources are read from and datasets are pushed to.
+	Hub Hub `yaml:"hub" json:"hub"`
 	// How this worker process runs.
 	Process Process `yaml:"process" json:"process"`
 }
