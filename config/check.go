@@ -196,7 +196,7 @@ func (r Run) check() problems {
 	var ps problems
 	ps.fields(reflect.ValueOf(r), "")
 	ps.sources("seeds", r.Seeds, []string{"auto", "pairs", "alpaca", "chat", "oasst", "parquet"})
-	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "warc", "wet", "zip", "tar", "parquet"})
+	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "warc", "wet", "zip", "tar", "parquet", "paths"})
 	if s := r.Segments; s.MinChars > s.MaxChars && s.MaxChars > 0 {
 		ps.add("segments.min_chars", fmt.Sprintf("must not be above max_chars, which is %d", s.MaxChars), strconv.Itoa(s.MinChars), "")
 	}
@@ -223,9 +223,10 @@ func (ps *problems) sources(field string, sources []Source, formats []string) {
 			continue
 		}
 		ps.sourcePath(at+".path", s.Path)
-		key := s.Path
+		ps.sourceParts(at, s)
+		key := strings.Join([]string{s.Path, s.Config, s.Split, s.Revision}, " ")
 		if !strings.Contains(key, "://") {
-			key = path.Clean(strings.ReplaceAll(key, `\`, "/"))
+			key = path.Clean(strings.ReplaceAll(s.Path, `\`, "/"))
 		}
 		if j, twice := first[key]; twice {
 			ps.add(at+".path", fmt.Sprintf("is the same source as %s[%d]", field, j), quote(s.Path), "remove one")
@@ -241,22 +242,6 @@ var sourceFormat = func() reflect.StructTag {
 }()
 
 func (r rules) allows(s string) bool { return slices.Contains(r.enum, s) }
-
-func (ps *problems) sourcePath(at, s string) {
-	scheme, rest, ok := strings.Cut(s, "://")
-	switch {
-	case !ok || windows.MatchString(s):
-	case scheme != "s3":
-		ps.add(at, "is neither a local path nor an s3:// address", quote(redact(s)), "download it first")
-	default:
-		bucket, key, _ := strings.Cut(rest, "/")
-		if bucket == "" || key == "" {
-			ps.add(at, "must name a bucket and a key or prefix", quote(s), "s3://bucket/folder/")
-		} else if slices.Contains(strings.Split(key, "/"), "..") {
-			ps.add(at, "must not contain ..", quote(s), "")
-		}
-	}
-}
 
 // redact returns an address without what may be secret in it.
 func redact(s string) string {
@@ -277,6 +262,7 @@ func (w Worker) check() problems {
 	ps.address("store.endpoint", w.Store.Endpoint)
 	ps.address("temporal.ui", w.Temporal.UI)
 	ps.hub(w.Hub)
+	ps.places(w)
 	if strings.ContainsAny(w.Store.Bucket, ":/ ") {
 		name := strings.TrimPrefix(w.Store.Bucket, "s3://")
 		name, _, _ = strings.Cut(name, "/")

@@ -31,20 +31,31 @@ type Run struct {
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
 }
 
-// Source is one input: a local file or folder, which the starter uploads, or an s3:// object or prefix.
+// Source is one input: local files, which the starter uploads, objects in S3, a dataset of the Hugging Face Hub, or a file on
+// the web.
 type Source struct {
-	// A file or folder, relative to the spec's own folder, or an s3:// address. An s3:// prefix ends in a slash.
+	// A file, folder or pattern (pages/**/*.html) relative to the spec's own folder; s3://bucket/key, a prefix that ends in a slash, or a pattern; hf://owner/name for a dataset of the Hub, hf://owner/name/file or pattern for files of it; or an https:// address that the worker's settings allow.
 	Path string `yaml:"path" json:"path" jsonschema:"required"`
-	// What the file holds. Seeds: auto, pairs, alpaca, chat, oasst (Open Assistant) or parquet. Documents: auto, html, text, jsonl, warc, wet, zip, tar or parquet. The default goes by the name and the first bytes; seeds by the names of their fields.
-	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=alpaca,enum=chat,enum=oasst,enum=html,enum=text,enum=jsonl,enum=warc,enum=wet,enum=zip,enum=tar,enum=parquet"`
+	// What the file holds. Seeds: auto, pairs, alpaca, chat, oasst (Open Assistant) or parquet. Documents: auto, html, text, jsonl, warc, wet, zip, tar, parquet or paths (a Common Crawl list of files). The default goes by the name and the first bytes; seeds by the names of their fields.
+	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=alpaca,enum=chat,enum=oasst,enum=html,enum=text,enum=jsonl,enum=warc,enum=wet,enum=zip,enum=tar,enum=parquet,enum=paths"`
 	// Seeds: the field or column that holds the instruction; a.b for one inside another. Left as it is, auto also finds other usual names.
 	Instruction string `yaml:"instruction" json:"instruction"`
 	// Seeds: the field or column that holds the output.
 	Output string `yaml:"output" json:"output"`
 	// Documents in JSONL and Parquet: the field or column that holds the text; a.b for one inside another.
 	Text string `yaml:"text" json:"text"`
+	// Documents in JSONL and Parquet: the field or column that holds the title, where there is one; default: title.
+	Title string `yaml:"title" json:"title,omitempty"`
 	// Open Assistant conversations and documents: the language that is kept, any for all.
 	Language string `yaml:"language" json:"language"`
+	// Hub: config of the dataset; default: the one that the dataset calls so.
+	Config string `yaml:"config" json:"config,omitempty"`
+	// Hub: split; default: the only one, else train.
+	Split string `yaml:"split" json:"split,omitempty"`
+	// Hub: branch, tag or commit; default: main. A run reads the commit that it found when it began.
+	Revision string `yaml:"revision" json:"revision,omitempty"`
+	// Files at most, chosen evenly by their names; 0: all.
+	Limit int `yaml:"limit" json:"limit,omitempty" jsonschema:"minimum=0,maximum=2000000"`
 }
 
 // Segments are the rules by which documents are cut and cleaned (paper, section 3.1 and appendix).

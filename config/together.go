@@ -8,6 +8,8 @@ import (
 // cannot be kept because a price is not known. Both must be valid by themselves. Problems are an *Error about the spec.
 func CheckTogether(r Run, w Worker) error {
 	var ps problems
+	ps.mayRead("seeds", r.Seeds, w)
+	ps.mayRead("documents", r.Documents, w)
 	ps.reference("model.trainer", r.Model.Trainer, "trainer", w.Trainers)
 	if r.Model.Server != "" {
 		ps.reference("model.server", r.Model.Server, "server", w.Servers)

@@ -20,6 +20,8 @@ type Worker struct {
 	Servers map[string]Server `yaml:"servers" json:"servers"`
 	// The Hugging Face Hub: where hf:// sources are read from and datasets are pushed to.
 	Hub Hub `yaml:"hub" json:"hub"`
+	// Places that run specs may have a worker read.
+	Sources Sources `yaml:"sources" json:"sources"`
 	// How this worker process runs.
 	Process Process `yaml:"process" json:"process"`
 }
@@ -155,6 +157,7 @@ type Process struct {
 func DefaultWorker() Worker {
 	return Worker{
 		Temporal: Temporal{Queue: "selfalign"},
+		Sources:  Sources{PathsBase: "https://data.commoncrawl.org/"},
 		Process: Process{
 			Queues: []string{"control", "llm", "cpu", "train"}, Partitions: 4,
 			LogFormat: "auto", LogLevel: "info", StopTimeout: Duration(30 * time.Second),
