@@ -16,8 +16,9 @@ import (
 )
 
 var (
-	refName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	windows = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
+	refName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	language = regexp.MustCompile(`^([a-z]{2}|any)$`)
+	windows  = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
 )
 
 // secret reports whether the value at path could be a key that somebody wrote where a variable's name belongs.
@@ -199,6 +200,11 @@ func (r Run) check() problems {
 	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "warc", "wet", "zip", "tar", "parquet", "paths"})
 	if s := r.Segments; s.MinChars > s.MaxChars && s.MaxChars > 0 {
 		ps.add("segments.min_chars", fmt.Sprintf("must not be above max_chars, which is %d", s.MaxChars), strconv.Itoa(s.MinChars), "")
+	}
+	for i, l := range r.Segments.Languages {
+		if !language.MatchString(l) {
+			ps.add(fmt.Sprintf("segments.languages[%d]", i), "must be an ISO 639-1 code, or any", quote(l), "en")
+		}
 	}
 	if h := r.Model.Hyper; h.Epochs > 0 && h.Steps > 0 {
 		ps.add("model.hyperparameters.steps", "cannot stand beside epochs", strconv.Itoa(h.Steps), "remove one of both")

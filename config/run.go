@@ -58,22 +58,6 @@ type Source struct {
 	Limit int `yaml:"limit" json:"limit,omitempty" jsonschema:"minimum=0,maximum=2000000"`
 }
 
-// Segments are the rules by which documents are cut and cleaned (paper, section 3.1 and appendix).
-type Segments struct {
-	// Shorter segments are rejected; in characters.
-	MinChars int `yaml:"min_chars" json:"min_chars" jsonschema:"minimum=1,maximum=1000000"`
-	// Longer segments are rejected; in characters.
-	MaxChars int `yaml:"max_chars" json:"max_chars" jsonschema:"minimum=1,maximum=1000000"`
-	// Words in an n-gram when two sentences are compared. The paper names no value.
-	RepeatNGram int `yaml:"repeat_ngram" json:"repeat_ngram" jsonschema:"minimum=1,maximum=20"`
-	// A segment with two sentences whose n-grams have a Jaccard similarity above this is rejected as repetitive. The paper names no value.
-	RepeatJaccard float64 `yaml:"repeat_jaccard" json:"repeat_jaccard" jsonschema:"exclusiveMinimum=0,maximum=1"`
-	// A segment whose header has a larger share of capitals among its letters is rejected. The paper names no value.
-	UppercaseRatio float64 `yaml:"uppercase_ratio" json:"uppercase_ratio" jsonschema:"exclusiveMinimum=0,maximum=1"`
-	// Segments under a header that contains one of these phrases are rejected; case does not matter. Absent: a list of its own, the paper's four and their kin. An empty list: none.
-	Navigation []string `yaml:"navigation" json:"navigation" jsonschema:"maxItems=1000"`
-}
-
 // Data sets how datasets are laid out.
 type Data struct {
 	// Rows in a partition, at most, on average.
@@ -238,7 +222,8 @@ func DefaultRun() Run {
 	sampling := Sampling{Temperature: 0.7, TopP: 0.9, MaxTokens: 512, Attempts: 3, InFlight: 64, Delivery: DeliveryLive}
 	r := Run{
 		Segments: Segments{
-			MinChars: 600, MaxChars: 3000, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
+			MinChars: 600, MaxChars: 3000, Long: LongReject, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
+			LanguageConfidence: 0.8,
 		},
 		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
 		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,6 +57,8 @@ type piece struct {
 	Header   string `json:"header,omitempty"`
 	Chars    int    `json:"chars"`
 	Begins   string `json:"begins"`
+
+	Masked map[string]int64 `json:"masked,omitempty"` // placeholders in the text, by kind
 }
 
 // explained is what a source comes to.
@@ -66,6 +69,7 @@ type explained struct {
 	KeptChars int64            `json:"kept_chars"`
 	Rejected  int64            `json:"rejected"`
 	Reasons   map[string]int64 `json:"reasons"`
+	Masked    map[string]int64 `json:"masked,omitempty"`
 	Pieces    []piece          `json:"pieces"`
 	Hidden    int64            `json:"hidden,omitempty"` // pieces counted and not listed
 }
@@ -149,6 +153,7 @@ func pieceOf(item corpus.Item, seen map[string]bool) piece {
 	if id != "" {
 		seen[id] = true
 	}
+	p.Masked = item.Masked
 	p.Chars, p.Begins = utf8.RuneCountInString(text), clip(text, 80)
 	return p
 }
@@ -169,6 +174,12 @@ func (e *explained) add(p piece, most int) {
 	} else {
 		e.Rejected++
 		e.Reasons[p.Reason]++
+	}
+	for kind, n := range p.Masked {
+		if e.Masked == nil {
+			e.Masked = map[string]int64{}
+		}
+		e.Masked[kind] += n
 	}
 	if most > 0 && len(e.Pieces) >= most {
 		e.Hidden++
@@ -199,6 +210,9 @@ func (e *explained) write(a *app) error {
 		if p.Header != "" {
 			head = clip(p.Header, 40)
 		}
+		if len(p.Masked) > 0 {
+			what += ", masked: " + counts(p.Masked)
+		}
 		fmt.Fprintf(w, "  %s\t%d\t%s\t%s\n", what, p.Chars, head, clip(why, 100))
 	}
 	if err := w.Flush(); err != nil {
@@ -213,15 +227,32 @@ func (e *explained) write(a *app) error {
 	}
 	a.say("%s kept, %s characters each on average; %s rejected, in %s documents of %s files",
 		screen.Count(e.Kept), screen.Count(mean), screen.Count(e.Rejected), screen.Count(int64(e.Documents)), screen.Count(int64(e.Files)))
-	reasons := slices.Collect(maps.Keys(e.Reasons))
-	slices.SortFunc(reasons, func(x, y string) int {
-		if e.Reasons[x] != e.Reasons[y] {
-			return int(e.Reasons[y] - e.Reasons[x])
-		}
-		return strings.Compare(x, y)
-	})
-	for _, reason := range reasons {
+	for _, reason := range byCount(e.Reasons) {
 		a.say("  %s  %s", screen.Count(e.Reasons[reason]), reason)
 	}
+	if len(e.Masked) > 0 {
+		a.say("masked: %s", counts(e.Masked))
+	}
 	return nil
+}
+
+// byCount returns the keys, those of the highest counts first.
+func byCount(of map[string]int64) []string {
+	keys := slices.Collect(maps.Keys(of))
+	slices.SortFunc(keys, func(x, y string) int {
+		return cmp.Or(cmp.Compare(of[y], of[x]), strings.Compare(x, y))
+	})
+	return keys
+}
+
+// counts writes counts in words, such as "2 email, 1 phone".
+func counts(of map[string]int64) string {
+	var b strings.Builder
+	for _, key := range byCount(of) {
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s", screen.Count(of[key]), key)
+	}
+	return b.String()
 }

@@ -47,7 +47,7 @@ func ZipDocuments(ctx context.Context, name string, r io.ReaderAt, size int64, o
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
 		w := &window{ctx: ctx, r: r, size: size, budget: maxDirectory}
-		e := &entries{c: &cutter{opts: opts, yield: func(it Item) bool { return yield(it, nil) }}, source: name, failed: func() error { return w.failed }}
+		e := &entries{c: newCutter(opts, yield), source: name, failed: func() error { return w.failed }}
 		more, err := e.zip(w, size)
 		switch {
 		case !more:

@@ -8,6 +8,8 @@
 //   - Sections are tried from the top down. One that fits is one segment and nothing below it is tried again, so each
 //     text belongs to one row at most. One that is too long is opened: what stands before its first lower header is
 //     tried as a segment of its own (the lead of an article), then each lower section.
+//   - A text that is too long and has no lower headers is turned away: the paper keeps what fits and cuts nothing. Where Long says
+//     so it is cut between paragraphs, into parts of about equal length under the same header.
 //   - A section under an empty or uppercase header loses its header and own text, its lower sections move up. A
 //     section under a navigation header goes as a whole. Both happen before lengths are counted.
 //   - A page's title is the header of all of it; if it is a bad one, only the text right under it falls. A text
@@ -26,41 +28,47 @@ import (
 )
 
 // Rules is raised whenever equal bytes and options give other rows than before.
-const Rules = 2
+const Rules = 3
 
 // Stage is the name that rejects of this package carry.
 const Stage = "ingest"
 
 // Reasons why a piece of a source is turned away.
 const (
-	ReasonTooShort    = "too_short"         // section below MinChars
-	ReasonTooLong     = "too_long"          // section above MaxChars without lower headers
-	ReasonNavigation  = "navigation_header" // header contains a navigation phrase
-	ReasonUppercase   = "uppercase_header"  // header is written in capitals
-	ReasonEmptyHeader = "empty_header"      // text under no header, or an empty one
-	ReasonRepetitive  = "repetitive"        // two sentences are nearly the same
-	ReasonLanguage    = "wrong_language"    // another language than asked for
-	ReasonInvalidUTF8 = "invalid_utf8"      // bytes that stand for no character
-	ReasonBadRecord   = "bad_record"        // a line that is not the record expected
-	ReasonLineTooLong = "line_too_long"     // a line above MaxLineBytes
-	ReasonTooLarge    = "too_large"         // a document above MaxDocumentBytes
-	ReasonTooDeep     = "too_deep"          // HTML nested deeper than its parser allows
-	ReasonTooMany     = "too_many_pieces"   // a document with more than MaxPieces sections
-	ReasonBadGzip     = "bad_gzip"          // broken or truncated compression
-	ReasonBadZstd     = "bad_zstd"          // the same of Zstandard
-	ReasonBadParquet  = "bad_parquet"       // a broken Parquet file
-	ReasonBadArchive  = "bad_archive"       // a broken archive, or a broken file in one
-	ReasonNotText     = "not_text"          // a file in an archive that is no page and no text by its name
-	ReasonBomb        = "bomb"              // compression beyond any honest ratio
-	ReasonNoContent   = "no_content"        // nothing to read
-	ReasonBinary      = "binary"            // not text
-	ReasonExtraction  = "extraction_failed" // the extractor gave up on the page
-	ReasonNotHTML     = "not_html"          // crawl: a response that is no page
-	ReasonStatus      = "http_status"       // crawl: a response that is no success
-	ReasonEncoding    = "bad_encoding"      // crawl: a body in an unknown or broken content encoding
-	ReasonDeleted     = "deleted"           // Open Assistant: deleted by a moderator
-	ReasonNoReply     = "no_reply"          // Open Assistant: no reply of rank 0 that may be used
-	ReasonEmptyField  = "empty_field"       // a pair with an empty side
+	ReasonTooShort     = "too_short"         // section below MinChars
+	ReasonTooLong      = "too_long"          // section above MaxChars without lower headers; where those are cut, a paragraph
+	ReasonNavigation   = "navigation_header" // header contains a navigation phrase
+	ReasonUppercase    = "uppercase_header"  // header is written in capitals
+	ReasonEmptyHeader  = "empty_header"      // text under no header, or an empty one
+	ReasonRepetitive   = "repetitive"        // two sentences are nearly the same
+	ReasonLanguage     = "wrong_language"    // another language than asked for
+	ReasonSigns        = "odd_signs"         // one of the signs not wanted
+	ReasonPronouns     = "personal"          // too many personal pronouns
+	ReasonQuestions    = "questions"         // too many question marks
+	ReasonCapitals     = "capital_words"     // too many words in capitals
+	ReasonFewVerbs     = "few_steps"         // too few paragraphs that begin with a verb
+	ReasonContaminated = "contaminated"      // shares an n-gram with an evaluation set
+	ReasonInvalidUTF8  = "invalid_utf8"      // bytes that stand for no character
+	ReasonBadRecord    = "bad_record"        // a line that is not the record expected
+	ReasonLineTooLong  = "line_too_long"     // a line above MaxLineBytes
+	ReasonTooLarge     = "too_large"         // a document above MaxDocumentBytes
+	ReasonTooDeep      = "too_deep"          // HTML nested deeper than its parser allows
+	ReasonTooMany      = "too_many_pieces"   // a document with more than MaxPieces sections
+	ReasonBadGzip      = "bad_gzip"          // broken or truncated compression
+	ReasonBadZstd      = "bad_zstd"          // the same of Zstandard
+	ReasonBadParquet   = "bad_parquet"       // a broken Parquet file
+	ReasonBadArchive   = "bad_archive"       // a broken archive, or a broken file in one
+	ReasonNotText      = "not_text"          // a file in an archive that is no page and no text by its name
+	ReasonBomb         = "bomb"              // compression beyond any honest ratio
+	ReasonNoContent    = "no_content"        // nothing to read
+	ReasonBinary       = "binary"            // not text
+	ReasonExtraction   = "extraction_failed" // the extractor gave up on the page
+	ReasonNotHTML      = "not_html"          // crawl: a response that is no page
+	ReasonStatus       = "http_status"       // crawl: a response that is no success
+	ReasonEncoding     = "bad_encoding"      // crawl: a body in an unknown or broken content encoding
+	ReasonDeleted      = "deleted"           // Open Assistant: deleted by a moderator
+	ReasonNoReply      = "no_reply"          // Open Assistant: no reply of rank 0 that may be used
+	ReasonEmptyField   = "empty_field"       // a pair with an empty side
 )
 
 // Bounds on foreign bytes. Zero fields of Bounds take these.
@@ -74,11 +82,16 @@ const (
 // rejectTextChars is how much of a piece's text a reject keeps, in characters.
 const rejectTextChars = 4000
 
-// Item is one row: exactly one of its fields is set.
+// Item is one row: exactly one of Segment, Seed and Reject is set. The rest tells what a count needs to know of it.
 type Item struct {
 	Segment *dataset.Segment
 	Seed    *dataset.Seed
 	Reject  *dataset.Reject
+
+	First  bool             // the first row of its document
+	Whole  bool             // a document or file that was turned away before it was cut
+	Masked map[string]int64 // placeholders in the text, by kind
+	Sets   []string         // evaluation sets that a contaminated text shares an n-gram with
 }
 
 // Bounds limit what one source may cost. A zero field takes its default.

@@ -35,27 +35,8 @@ type DocumentOptions struct {
 	Language string // ISO 639-1 code kept, any for all; empty means en
 	Segments SegmentRules
 	Bounds   Bounds
-}
-
-// SegmentRules are the rules by which documents are cut. A zero field takes the value given with it; a negative one
-// switches the rule off where that makes sense.
-type SegmentRules struct {
-	MinChars       int      // 600
-	MaxChars       int      // 3000
-	RepeatNGram    int      // words in an n-gram; 3
-	RepeatJaccard  float64  // two sentences above this are a repetition; 0.6, negative: off
-	UppercaseRatio float64  // a header whose letters are capitals to more than this is dropped; 0.9, negative: off
-	Navigation     []string // headers with one of these phrases are dropped, in any case; nil: DefaultNavigation
-}
-
-// DefaultNavigation are phrases that mark the header of a page's furniture: the four named in the paper and their kin.
-func DefaultNavigation() []string {
-	return []string{
-		"advertisement", "forum", "quick link", "free newsletter", // the paper's
-		"newsletter", "related articles", "related posts", "share this", "follow us", "cookie policy", "cookie settings",
-		"cookie preferences", "we use cookies", "leave a comment", "leave a reply", "site map", "sitemap", "sign up for",
-		"subscribe to", "recent posts", "you may also like", "privacy policy", "terms of use", "table of contents",
-	}
+	// Contaminated tells in which evaluation sets a text is found; nil: it is not asked.
+	Contaminated func(text string) []Hit
 }
 
 func (o DocumentOptions) withDefaults() DocumentOptions {
@@ -71,31 +52,9 @@ func (o DocumentOptions) withDefaults() DocumentOptions {
 	if o.Language == "" {
 		o.Language = "en"
 	}
-	o.Segments = o.Segments.withDefaults()
+	o.Segments = o.Segments.withDefaults(o.Language)
 	o.Bounds = o.Bounds.withDefaults()
 	return o
-}
-
-func (s SegmentRules) withDefaults() SegmentRules {
-	if s.MinChars == 0 {
-		s.MinChars = 600
-	}
-	if s.MaxChars <= 0 {
-		s.MaxChars = 3000
-	}
-	if s.RepeatNGram <= 0 {
-		s.RepeatNGram = 3
-	}
-	if s.RepeatJaccard == 0 {
-		s.RepeatJaccard = 0.6
-	}
-	if s.UppercaseRatio == 0 {
-		s.UppercaseRatio = 0.9
-	}
-	if s.Navigation == nil {
-		s.Navigation = DefaultNavigation()
-	}
-	return s
 }
 
 // Documents yields the segments and rejects of one file or object, document by document; within one, what falls with
@@ -108,7 +67,7 @@ func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptio
 	return func(yield func(Item, error) bool) {
 		s := newSource(ctx, r)
 		defer s.close()
-		c := &cutter{opts: opts, yield: func(it Item) bool { return yield(it, nil) }}
+		c := newCutter(opts, yield)
 		if !readDocuments(s, name, c) {
 			return
 		}

@@ -108,7 +108,11 @@ func TestWrongLanguage(t *testing.T) {
 		{"code", "```\nif (x == 1) { return foo(bar); } else { while (true) { x++; } } for (;;) { y--; } return baz(qux, quux);\n```", "en", ""},
 		{"scrap", "Größe", "en", ""},
 	} {
-		got := wrongLanguage(tt.text, tt.want)
+		want := []string{tt.want}
+		if tt.want == "any" {
+			want = nil
+		}
+		got := wrongLanguage(tt.text, want, 0.8)
 		if (got == "") != (tt.got == "") || !strings.HasPrefix(got, tt.got) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.got)
 		}

@@ -51,7 +51,7 @@ func DocumentColumns(have []string, opts DocumentOptions) (map[string]string, er
 func DocumentRows(ctx context.Context, name string, rows iter.Seq2[Row, error], opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		c := &cutter{opts: opts, yield: func(it Item) bool { return yield(it, nil) }}
+		c := newCutter(opts, yield)
 		for row, err := range rows {
 			if err == nil {
 				err = ctx.Err()
@@ -201,5 +201,7 @@ func (sd *seeder) row(row Row) bool {
 
 // RejectFile returns the row for what could not be read of a file as a whole.
 func RejectFile(name, reason, detail string) Item {
-	return origin{source: name, document: documentName(name)}.reject(reason, clip(cleanText(detail), 300), "")
+	item := origin{source: name, document: documentName(name)}.reject(reason, clip(cleanText(detail), 300), "")
+	item.First, item.Whole = true, true
+	return item
 }

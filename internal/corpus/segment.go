@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,13 +12,38 @@ import (
 
 // cutter makes rows of pages.
 type cutter struct {
-	opts  DocumentOptions
-	yield func(Item) bool
+	opts DocumentOptions
+	mask *masker // nil: nothing is masked
+	out  func(Item) bool
 
+	inside bool   // a page
 	at     origin // of the page in work
 	title  string
 	pieces int
 	ended  bool // the caller wants no more
+}
+
+func newCutter(opts DocumentOptions, yield func(Item, error) bool) *cutter {
+	return &cutter{opts: opts, mask: newMasker(opts.Segments.Mask), out: func(it Item) bool { return yield(it, nil) }}
+}
+
+// yield hands a row on. What is turned away as a whole was not masked yet.
+func (c *cutter) yield(it Item) bool {
+	it.Whole = !c.inside
+	it.First = !c.inside || c.pieces <= 1
+	if r := it.Reject; it.Whole && r != nil && c.mask != nil {
+		r.Text, _ = c.mask.mask(r.Text)
+		r.Detail, _ = c.mask.mask(r.Detail)
+	}
+	return c.out(it)
+}
+
+// masked counts the placeholders that masking left in a text.
+func (c *cutter) masked(text string) map[string]int64 {
+	if c.mask == nil {
+		return nil
+	}
+	return c.mask.count(text)
 }
 
 // section is a header with its own text and the sections of lower headers.
@@ -29,11 +55,13 @@ type section struct {
 // cut yields the rows of one page and reports whether more may follow. The title is the header of the whole page, and
 // when it is a bad one only the text right under it falls; a text without any header is one section.
 func (c *cutter) cut(at origin, p page, markup bool) bool {
-	c.at, c.title, c.pieces = at, p.title, 0
-	root := tree(p)
-	if len(root.lower) == 0 && root.body == "" {
+	if !slices.ContainsFunc(p.parts, func(q part) bool { return q.body != "" }) {
 		return c.yield(at.reject(ReasonNoContent, "no text under any header", ""))
 	}
+	c.mask.page(&p)
+	c.at, c.title, c.pieces, c.inside = at, p.title, 0, true
+	defer func() { c.inside = false }()
+	root := tree(p)
 	if root.body == "" && len(root.lower) == 1 && !c.bad(root.lower[0].header) {
 		root = root.lower[0] // the one header over everything says more than the title
 	}
@@ -138,46 +166,60 @@ func (c *cutter) section(s *section) bool {
 	case chars == 0:
 		return true // a header over nothing: no text is lost
 	case chars <= rules.MaxChars:
-		return c.judge(s, render(s))
+		return c.judge(s.header, s.offset, render(s))
 	case len(s.lower) == 0:
-		return c.drop(&s.part, ReasonTooLong, fmt.Sprintf("%d characters, at most %d", chars, rules.MaxChars))
+		return c.long(s, fmt.Sprintf("%d characters, at most %d", chars, rules.MaxChars))
 	}
 	if s.body != "" {
 		lead := utf8.RuneCountInString(s.body)
 		if lead > rules.MaxChars {
-			if !c.drop(&s.part, ReasonTooLong, fmt.Sprintf("%d characters before the first lower header, at most %d", lead, rules.MaxChars)) {
+			if !c.long(s, fmt.Sprintf("%d characters before the first lower header, at most %d", lead, rules.MaxChars)) {
 				return false
 			}
-		} else if !c.judge(s, s.body) {
+		} else if !c.judge(s.header, s.offset, s.body) {
 			return false
 		}
 	}
 	return c.sections(s.lower)
 }
 
-// judge keeps a text of fitting length or says why not.
-func (c *cutter) judge(s *section, text string) bool {
-	rules := c.opts.Segments
-	if chars := utf8.RuneCountInString(text); chars < rules.MinChars {
-		return c.dropText(s.offset, ReasonTooShort, fmt.Sprintf("%d characters, at least %d", chars, rules.MinChars), text)
+// long turns a body above MaxChars away, or cuts it.
+func (c *cutter) long(s *section, detail string) bool {
+	if c.opts.Segments.Long != LongCut {
+		return c.drop(&s.part, ReasonTooLong, detail)
 	}
-	if i := strings.IndexRune(text, utf8.RuneError); i >= 0 {
-		return c.dropText(s.offset, ReasonInvalidUTF8, fmt.Sprintf("%d characters lost", strings.Count(text, "\uFFFD")), text)
-	}
-	if detail := wrongLanguage(text, c.opts.Language); detail != "" {
-		return c.dropText(s.offset, ReasonLanguage, detail, text)
-	}
-	if rules.RepeatJaccard > 0 {
-		if detail := repetition(text, rules.RepeatNGram, rules.RepeatJaccard); detail != "" {
-			return c.dropText(s.offset, ReasonRepetitive, detail, text)
+	for _, p := range split(s.body, c.opts.Segments.MaxChars) {
+		more := true
+		if chars := utf8.RuneCountInString(p.text); chars > c.opts.Segments.MaxChars {
+			more = c.dropText(s.offset+p.offset, ReasonTooLong, fmt.Sprintf("a paragraph of %d characters, at most %d", chars, c.opts.Segments.MaxChars), p.text)
+		} else {
+			more = c.judge(s.header, s.offset+p.offset, p.text)
+		}
+		if !more {
+			return false
 		}
 	}
-	at, more := c.piece(s.offset)
+	return true
+}
+
+// judge keeps a text of fitting length or says why not.
+func (c *cutter) judge(header string, offset int64, text string) bool {
+	rules := c.opts.Segments
+	if chars := utf8.RuneCountInString(text); chars < rules.MinChars {
+		return c.dropText(offset, ReasonTooShort, fmt.Sprintf("%d characters, at least %d", chars, rules.MinChars), text)
+	}
+	reason, detail, sets := c.unfit(text)
+	at, more := c.piece(offset)
 	if !more {
 		return !c.ended
 	}
-	return c.yield(Item{Segment: &dataset.Segment{
-		ID: dataset.SegmentID(text), Text: text, Title: clip(c.title, maxHeaderChars), Header: s.header,
+	if reason != "" {
+		item := at.reject(reason, clip(detail, 1000), text)
+		item.Sets, item.Masked = sets, c.masked(text)
+		return c.yield(item)
+	}
+	return c.yield(Item{Masked: c.masked(text), Segment: &dataset.Segment{
+		ID: dataset.SegmentID(text), Text: text, Title: clip(c.title, maxHeaderChars), Header: header,
 		Source: at.source, Document: at.document, Offset: at.offset,
 	}})
 }
@@ -191,7 +233,9 @@ func (c *cutter) dropText(offset int64, reason, detail, text string) bool {
 	if !more {
 		return !c.ended
 	}
-	return c.yield(at.reject(reason, clip(detail, 300), text))
+	item := at.reject(reason, clip(detail, 300), text)
+	item.Masked = c.masked(text)
+	return c.yield(item)
 }
 
 // piece counts one row of the page. The row after the last one allowed says that there were more.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/RadhiFadlillah/whatlanggo"
 )
 
 // Sentences below this many words say little about repetition; above maxSentences a text is compared in part, which
@@ -180,56 +178,4 @@ func jaccard(a, b []uint64, limit float64) float64 {
 		}
 	}
 	return float64(common) / float64(len(a)+len(b)-common)
-}
-
-// languageSample is how much of a text is looked at, in characters, and languageMin the least that tells anything.
-const (
-	languageSample = 1000
-	languageMin    = 100
-)
-
-// wrongLanguage names the language of a text when it is not the one wanted: when the detector is sure, and where
-// English is wanted also when it hesitates between two others and hardly a word is English.
-func wrongLanguage(text, want string) string {
-	if want == "any" {
-		return ""
-	}
-	sample := clip(prose(text), languageSample)
-	if len(sample) < languageMin {
-		return ""
-	}
-	share, sure := englishShare(sample)
-	if want == "en" && sure {
-		return ""
-	}
-	info := whatlanggo.Detect(sample)
-	got := info.Lang.Iso6391()
-	if got == want || got == "" || !info.IsReliable() && (want != "en" || share > 0.03) {
-		return ""
-	}
-	return fmt.Sprintf("%s (%.2f), %s wanted", got, info.Confidence, want)
-}
-
-// english are words that make up a fifth to a third of English prose and next to nothing of any other language.
-var english = map[string]bool{
-	"the": true, "and": true, "to": true, "that": true, "with": true, "you": true, "this": true, "are": true,
-	"from": true, "have": true, "it": true, "which": true, "they": true, "or": true, "not": true, "be": true,
-	"by": true, "but": true, "when": true, "if": true, "your": true,
-}
-
-// englishShare returns which part of the words is on that list. It is sure of a text with a tenth of at least five
-// kinds, which spares the detector: that costs more than all other work on a page together.
-func englishShare(text string) (share float64, sure bool) {
-	words, hits := 0, 0
-	kinds := map[string]bool{}
-	for word := range strings.FieldsSeq(text) {
-		words++
-		word = strings.ToLower(strings.Trim(word, ".,;:!?()\"'*_"))
-		if english[word] {
-			hits++
-			kinds[word] = true
-		}
-	}
-	share = float64(hits) / float64(max(words, 1))
-	return share, share >= 0.1 && len(kinds) >= 5 && kinds["the"]
 }

@@ -77,10 +77,7 @@ func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
 // Documents counts the segments that documents are cut into.
 func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Counted, error) {
 	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
-		options := corpus.DocumentOptions{Format: s.Format, Text: s.Text, Segments: corpus.SegmentRules{
-			MinChars: rules.MinChars, MaxChars: rules.MaxChars, RepeatNGram: rules.RepeatNGram,
-			RepeatJaccard: rules.RepeatJaccard, UppercaseRatio: rules.UppercaseRatio, Navigation: rules.Navigation,
-		}}
+		options := corpus.DocumentOptions{Format: s.Format, Text: s.Text, Language: s.Language, Segments: corpus.SegmentRules(rules)}
 		for item, err := range intake.Documents(ctx, f, options) {
 			if err != nil {
 				return err
