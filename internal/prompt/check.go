@@ -3,6 +3,7 @@ package prompt
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"text/template"
 	"text/template/parse"
 )
@@ -10,6 +11,7 @@ import (
 var (
 	definitions = []string{"system", "user", "version"}
 	fieldNames  = []string{"Instruction", "Output", "System"}
+	comparing   = []string{"Instruction", "First", "Second"}
 )
 
 // check walks all definitions of a template and turns away what could fail or run long at rendering.
@@ -21,7 +23,10 @@ func check(t *template.Template) error {
 		if d.Name() != t.Name() && !slices.Contains(definitions, d.Name()) {
 			return fmt.Errorf("unknown definition %q (known: system, user, version)", d.Name())
 		}
-		c := checker{tree: d.Tree}
+		c := checker{tree: d.Tree, fields: fieldNames}
+		if t.Name() == Compare {
+			c.fields = comparing
+		}
 		c.list(d.Tree.Root)
 		if c.err != nil {
 			return c.err
@@ -31,9 +36,12 @@ func check(t *template.Template) error {
 }
 
 type checker struct {
-	tree *parse.Tree
-	err  error
+	tree   *parse.Tree
+	fields []string // that the template may use
+	err    error
 }
+
+func (c *checker) known() string { return "known: ." + strings.Join(c.fields, ", .") }
 
 func (c *checker) fail(n parse.Node, format string, args ...any) {
 	if c.err == nil {
@@ -105,9 +113,9 @@ func (c *checker) field(n parse.Node) {
 	f, ok := n.(*parse.FieldNode)
 	switch {
 	case !ok:
-		c.fail(n, "%s is not a field (known: .Instruction, .Output, .System)", bounded40(n))
-	case len(f.Ident) != 1 || !slices.Contains(fieldNames, f.Ident[0]):
-		c.fail(n, "unknown field %s (known: .Instruction, .Output, .System)", bounded40(n))
+		c.fail(n, "%s is not a field (%s)", bounded40(n), c.known())
+	case len(f.Ident) != 1 || !slices.Contains(c.fields, f.Ident[0]):
+		c.fail(n, "unknown field %s (%s)", bounded40(n), c.known())
 	}
 }
 

@@ -8,7 +8,7 @@
 //
 // # Blocks
 //
-// In a template {{.Instruction}}, {{.Output}} and {{.System}} are blocks. A block looks like this:
+// In a template {{.Instruction}}, {{.Output}}, {{.System}}, {{.First}} and {{.Second}} are blocks. A block looks like this:
 //
 //	===== BEGIN OUTPUT 7f3a9c21 =====
 //	the text, any number of lines
@@ -24,7 +24,7 @@
 // # Templates
 //
 // A template file is a text/template. It may define "system", "user" and "version"; without any definition the whole file is
-// the user message. Of the actions only these are allowed: the three fields, plain, and if/else over a field; no loops and no
+// the user message. Of the actions only these are allowed: the fields of Vars, plain, and if/else over a field; no loops and no
 // calls of other templates, so rendering is bounded by what Parse has seen.
 package prompt
 
@@ -56,6 +56,7 @@ const (
 	RateJSON      = "rate-json"          // as Rate, answered with an object of reason and score
 	RateAddJSON   = "rate-additive-json" // as RateAdditive, answered likewise
 	Respond       = "respond"            // System, Instruction → an answer
+	Compare       = "compare"            // Instruction, First, Second → reasoning and which of both is better
 )
 
 // Bounds of templates.
@@ -67,8 +68,8 @@ const (
 // Message is one turn. Role is system, user or assistant.
 type Message struct{ Role, Content string }
 
-// Vars are the texts of a row that a template may use.
-type Vars struct{ Instruction, Output, System string }
+// Vars are the texts of a row that a template may use. First and Second are two answers to be compared.
+type Vars struct{ Instruction, Output, System, First, Second string }
 
 // Template renders rows to messages. The zero value renders nothing; use Embedded or Parse.
 type Template struct {
@@ -95,7 +96,7 @@ func Embedded(name string) (Template, error) {
 
 // Names returns the names of the embedded templates in order.
 func Names() []string {
-	return []string{Backtranslate, Rate, RateAdditive, RateJSON, RateAddJSON, Respond}
+	return []string{Backtranslate, Rate, RateAdditive, RateJSON, RateAddJSON, Respond, Compare}
 }
 
 // Parse reads a template. Unknown fields, functions and actions are errors that name the line.
@@ -122,7 +123,7 @@ func Parse(name, text string) (Template, error) {
 			return Template{}, fmt.Errorf("template %s: version: %w", name, err)
 		}
 	}
-	if _, err := out.Render(Vars{Instruction: "x", Output: "x", System: "x"}); err != nil {
+	if _, err := out.Render(Vars{Instruction: "x", Output: "x", System: "x", First: "x", Second: "x"}); err != nil {
 		return Template{}, err
 	}
 	return out, nil
@@ -142,17 +143,23 @@ type fields struct {
 	Instruction instructionText
 	Output      outputText
 	System      systemText
+	First       firstText
+	Second      secondText
 }
 
 type (
 	instructionText string
 	outputText      string
 	systemText      string
+	firstText       string
+	secondText      string
 )
 
 func (t instructionText) String() string { return Block("INSTRUCTION", string(t)) }
 func (t outputText) String() string      { return Block("OUTPUT", string(t)) }
 func (t systemText) String() string      { return Block("SYSTEM", string(t)) }
+func (t firstText) String() string       { return Block("FIRST", string(t)) }
+func (t secondText) String() string      { return Block("SECOND", string(t)) }
 
 func plain(v any) (string, error) {
 	switch t := v.(type) {
@@ -161,6 +168,10 @@ func plain(v any) (string, error) {
 	case outputText:
 		return Defuse(string(t)), nil
 	case systemText:
+		return Defuse(string(t)), nil
+	case firstText:
+		return Defuse(string(t)), nil
+	case secondText:
 		return Defuse(string(t)), nil
 	}
 	return "", fmt.Errorf("plain: %T is not a field", v)
@@ -171,7 +182,9 @@ func (t Template) Render(v Vars) ([]Message, error) {
 	if t.t == nil {
 		return nil, errors.New("render: empty template")
 	}
-	f := fields{instructionText(v.Instruction), outputText(v.Output), systemText(v.System)}
+	f := fields{
+		instructionText(v.Instruction), outputText(v.Output), systemText(v.System), firstText(v.First), secondText(v.Second),
+	}
 	var out []Message
 	user := t.t.Lookup("user")
 	if user == nil {

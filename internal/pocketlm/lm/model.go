@@ -152,6 +152,11 @@ func (m *Model) Answer(msgs []Message, f Format) Draft {
 	}
 	blocks, outside := findBlocks(user)
 	props := properties(f.Schema)
+	if c, ok := comparisonRequest(own + outside); ok && props == nil && !f.Object {
+		if q, first, second, ok := rivals(blocks); ok {
+			return m.compare(c, q, first, second, user)
+		}
+	}
 	r, rating := ratingRequest(own + outside)
 	for _, p := range props {
 		if isScore(p.name) && !rating {
