@@ -273,6 +273,10 @@ func ColumnsOf(k Kind) []string {
 		return columnsOf[Scored]().names()
 	case KindPreferences:
 		return columnsOf[Preference]().names()
+	case KindComparisons:
+		return columnsOf[Comparison]().names()
+	case KindJudgements:
+		return columnsOf[Judgement]().names()
 	}
 	return nil
 }

@@ -23,8 +23,11 @@ type Verdict struct {
 	Reason string // what the judge wrote before its last line
 }
 
-// ErrNoVerdict says that an answer ends in no verdict.
-var ErrNoVerdict = errors.New("no verdict line at the end")
+// Why an answer holds no verdict.
+var (
+	ErrNoVerdict = errors.New("no verdict line at the end")
+	ErrUnclear   = errors.New("the verdict names neither answer, nor a tie")
+)
 
 // ParseVerdict takes the verdict out of a judge's answer. Its last line must be a verdict line; what stands there decides,
 // whatever was quoted before. Form is free: bold, any case, "Winner" or "Preference", "the second answer", "2", "Answer 2",
@@ -53,7 +56,7 @@ func ParseVerdict(answer string) (Verdict, error) {
 	}
 	choice, ok := choices[strings.ToLower(strings.Trim(opened(m[1]), closers+" .!*_"))]
 	if !ok {
-		return Verdict{}, fmt.Errorf("%w (got %s)", ErrAmbiguous, shown(m[1]))
+		return Verdict{}, fmt.Errorf("%w (got %s)", ErrUnclear, shown(m[1]))
 	}
 	return Verdict{Choice: choice, Reason: reasonOf(strings.Join(lines[:first], "\n"))}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/ledger"
 	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/prompt"
 )
 
 // ask asks for the missing slots through the window. It returns why it stopped before the end, if it did.
@@ -239,7 +240,14 @@ func (a *attempt[In, Out, Value]) cost(e *ledger.Entry, u llm.Usage) {
 
 // render returns the messages that ask about the slot's row.
 func (a *attempt[In, Out, Value]) render(i int) ([]ledger.Turn, error) {
-	messages, err := a.prompt.Render(a.task.vars(a.rows[i/a.work.Samples]))
+	row := a.rows[i/a.work.Samples]
+	var vars prompt.Vars
+	if a.task.sampled != nil {
+		vars = a.task.sampled(row, i%a.work.Samples+1)
+	} else {
+		vars = a.task.vars(row)
+	}
+	messages, err := a.prompt.Render(vars)
 	if err != nil {
 		return nil, err
 	}

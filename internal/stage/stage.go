@@ -189,6 +189,9 @@ func (w *Work) check() (runner, error) {
 	if err := w.plainMethod(t); err != nil {
 		return nil, err
 	}
+	if w.Task == TaskCompare && (w.Samples == 0 || w.Samples%2 != 0) {
+		return nil, fmt.Errorf("compare needs an even number of samples, each order as often as the other (got %d)", w.Samples)
+	}
 	w.Samples, w.Attempts = max(1, w.Samples), max(1, w.Attempts)
 	if w.InFlight == 0 {
 		w.InFlight = DefaultInFlight

@@ -17,6 +17,7 @@ const (
 	TaskRate          = "rate"          // Candidate or Response → Rating: how well the segment answers the instruction
 	TaskCalibrate     = "calibrate"     // TaskRate over pairs known to be good or bad, on a shelf of the ledger of its own
 	TaskRespond       = "respond"       // Prompt → Response: an answer; each sample becomes a row
+	TaskCompare       = "compare"       // Comparison → Judgement: which of two outputs is better, asked in both orders
 )
 
 // runner is a task over rows of some type.
@@ -31,6 +32,7 @@ var tasks = map[string]runner{
 	TaskRate:          rate,
 	TaskCalibrate:     calibrate,
 	TaskRespond:       respond,
+	TaskCompare:       compare,
 }
 
 // runner returns the task, as it is done over rows of the input's kind.
@@ -47,16 +49,17 @@ func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 
 // task is what differs between tasks: rows of In become rows of Out through answers that are read as Value.
 type task[In, Out dataset.Row, Value any] struct {
-	name   string
-	prompt func(w *Work) string                          // embedded template
-	ways   []string                                      // methods beside the plain one
-	vars   func(In) prompt.Vars                          // what the template sees of a row
-	read   func(w *Work, e *ledger.Entry) (Value, error) // of an answer; errors are in reasons
-	row    func(in In, answers []Value, w made) Out      // of all samples together; answers: at least one
-	each   func(in In, sample int, v Value, w made) Out  // instead of row: each sample, counted from 1, is a row of its own
-	score  func(Out) float64                             // nil: rows have none
-	makeDo func(Value) bool                              // the value is second best; nil: none is
-	reject func(in In, sample int) dataset.Reject        // fills in what the row was; sample counts where each is set
+	name    string
+	prompt  func(w *Work) string                          // embedded template
+	ways    []string                                      // methods beside the plain one
+	vars    func(In) prompt.Vars                          // what the template sees of a row
+	sampled func(in In, sample int) prompt.Vars           // instead of vars, where samples, counted from 1, are asked in different ways
+	read    func(w *Work, e *ledger.Entry) (Value, error) // of an answer; errors are in reasons
+	row     func(in In, answers []Value, w made) Out      // of all samples together; answers: at least one
+	each    func(in In, sample int, v Value, w made) Out  // instead of row: each sample, counted from 1, is a row of its own
+	score   func(Out) float64                             // nil: rows have none
+	makeDo  func(Value) bool                              // the value is second best; nil: none is
+	reject  func(in In, sample int) dataset.Reject        // fills in what the row was; sample counts where each is set
 }
 
 // made is what goes into a row beside its answers.
@@ -97,6 +100,8 @@ var reasons = []struct {
 	{errCut, "answer_cut"},
 	{prompt.ErrNoScore, "no_score"},
 	{prompt.ErrOutOfRange, "score_out_of_range"},
+	{prompt.ErrNoVerdict, "no_verdict"},
+	{prompt.ErrUnclear, "verdict_unclear"},
 	{prompt.ErrAmbiguous, "score_ambiguous"},
 	{prompt.ErrNotNumber, "score_not_a_number"},
 	{prompt.ErrTooLong, "answer_too_long"},
