@@ -51,7 +51,7 @@ var compare = &task[dataset.Comparison, dataset.Judgement, compared]{
 		}
 		return out, nil
 	},
-	row: settledBy,
+	row: bothOrders,
 	reject: func(c dataset.Comparison, _ int) dataset.Reject {
 		return dataset.Reject{
 			ID: c.ID, Instruction: c.Instruction, Text: c.Output, Source: c.Source, Document: c.Document, Offset: c.Offset,
@@ -59,8 +59,8 @@ var compare = &task[dataset.Comparison, dataset.Judgement, compared]{
 	},
 }
 
-// settledBy sums up what the judge said in both orders.
-func settledBy(c dataset.Comparison, answers []compared, w made) dataset.Judgement {
+// bothOrders sums up what the judge said in both orders.
+func bothOrders(c dataset.Comparison, answers []compared, w made) dataset.Judgement {
 	out := dataset.Judgement{
 		ID: c.ID, Instruction: c.Instruction, Output: c.Output, Baseline: c.Baseline, Judge: w.revision, JudgePrompt: w.template,
 		Generator: c.Generator, BaselineGenerator: c.BaselineGenerator, Source: c.Source, Document: c.Document, Offset: c.Offset,
