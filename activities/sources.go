@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.temporal.io/sdk/activity"
 
@@ -26,7 +27,7 @@ const (
 	maxMapTasks  = 500
 	taskBytes    = 64 << 20  // of sources in a map task, where that makes few enough tasks
 	taskFiles    = 1000      // likewise
-	spillBudget  = 128 << 20 // bytes of rows held in memory by a map task
+	spillMemory  = 64 << 20  // bytes of rows held in memory by all map tasks of a process
 	maxFiles     = 2_000_000 // of one dataset's sources
 	ingestFolder = "_ingest"
 )
@@ -36,6 +37,8 @@ type Sources struct {
 	Store *blob.Store
 	// Bucket opens another bucket for reading, with the credentials of the store.
 	Bucket func(ctx context.Context, bucket string) (*blob.Store, error)
+
+	mapping atomic.Int64 // map tasks in work
 }
 
 // ListInput names the sources of a dataset.
@@ -292,11 +295,16 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 	if err := json.Unmarshal(body, &files); err != nil {
 		return fmt.Errorf("map task %d: %w", in.Task, err)
 	}
-	spiller := dataset.NewSpiller[T](s.Store, in.Dir+"/"+ingestFolder, spillName(in.Task), spillBudget)
+	spiller := dataset.NewSpiller[T](s.Store, in.Dir+"/"+ingestFolder, spillName(in.Task), spillMemory)
+	defer spiller.Discard()
+	s.mapping.Add(1)
+	defer s.mapping.Add(-1)
 	beat := newHeart(ctx)
+	defer beat.keep()() // a spill of half a gigabyte takes its time
 	for _, f := range files {
 		if err := s.mapFile(ctx, in, f, func(item corpus.Item) error {
 			beat.at(1)
+			spiller.Hold(spillMemory / int(s.mapping.Load()))
 			if item.Reject != nil {
 				return spiller.Reject(ctx, *item.Reject)
 			}

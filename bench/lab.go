@@ -45,7 +45,7 @@ trainers:
   referee: {backend: openai, provider: referee, poll: 500ms}
 servers:
   referee: {backend: openai, provider: referee}
-process: {partitions: %d, log_format: text, log_level: warn}
+process: {log_format: text, log_level: warn}
 `
 
 // startLab builds what must be built and starts everything in a folder.
@@ -90,10 +90,9 @@ func startLab(ctx context.Context, dir string, f pocketlm.Faults, inFlight int, 
 	if err := l.referee.behave(ctx, f); err != nil {
 		return nil, err
 	}
-	window, _ := windowFor(inFlight)
 	s := l.stack
 	body := fmt.Sprintf(settingsText, s.TemporalAddress, s.Namespace, s.S3.Bucket, s.S3.Endpoint, s.S3.AccessKeyEnv, s.S3.SecretKeyEnv,
-		l.server.url+"/v1", inFlight, max(4, window))
+		l.server.url+"/v1", inFlight)
 	path := filepath.Join(dir, "worker.yaml")
 	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
 		return nil, err

@@ -81,5 +81,7 @@ func keepPeak(path string, done <-chan struct{}) {
 			_ = pprof.WriteHeapProfile(f)
 			_ = f.Close()
 		}
+		fmt.Fprintf(os.Stderr, "%s: heap %s in use (%s live after the last collection, next at %s), stacks %s, %s from the system, %d goroutines\n", filepath.Base(path),
+			mega(int64(m.HeapInuse)), mega(int64(m.HeapAlloc)), mega(int64(m.NextGC)), mega(int64(m.StackInuse)), mega(int64(m.Sys-m.HeapReleased)), runtime.NumGoroutine())
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/internal/stage"
+	"github.com/selfalign/selfalign/workflows"
 )
 
 type stageOptions struct {
@@ -197,8 +198,7 @@ func writeInput(ctx context.Context, st *blob.Store, task string, rows, bits int
 
 // windowFor is how workflows split calls in flight into partitions in work and calls in flight in each.
 func windowFor(inFlight int) (partitions, each int) {
-	const most = 256
-	partitions = max(2, (inFlight+most-1)/most)
+	partitions = workflows.PartitionsFor(inFlight)
 	return partitions, max(1, (inFlight+partitions-1)/partitions)
 }
 

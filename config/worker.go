@@ -141,8 +141,8 @@ type Server struct {
 type Process struct {
 	// Roles that are served: control (workflows), llm (model calls), cpu (ingest and selection), train (local trainers).
 	Queues []string `yaml:"queues" json:"queues" jsonschema:"minItems=1,enum=control,enum=llm,enum=cpu,enum=train,uniqueItems=true"`
-	// Partitions in work at once.
-	Partitions int `yaml:"partitions" json:"partitions" jsonschema:"minimum=1,maximum=1000"`
+	// Partitions in work at once; absent or 0: as many as the calls in flight of all providers want.
+	Partitions int `yaml:"partitions" json:"partitions" jsonschema:"minimum=0,maximum=1000"`
 	// Host and port at which Prometheus finds metrics; absent: none are served.
 	MetricsAddr string `yaml:"metrics_addr" json:"metrics_addr"`
 	// Form of the log: text, json, or auto: text on a terminal, json elsewhere.
@@ -159,7 +159,7 @@ func DefaultWorker() Worker {
 		Temporal: Temporal{Queue: "selfalign"},
 		Sources:  Sources{PathsBase: "https://data.commoncrawl.org/"},
 		Process: Process{
-			Queues: []string{"control", "llm", "cpu", "train"}, Partitions: 4,
+			Queues: []string{"control", "llm", "cpu", "train"},
 			LogFormat: "auto", LogLevel: "info", StopTimeout: Duration(30 * time.Second),
 		},
 	}

@@ -92,6 +92,8 @@ func usage(w io.Writer, flags *flag.FlagSet) {
 Roles: %s (workflows, short activities), %s (model calls), %s (ingest, selection, reports), %s (fine-tuning jobs;
 a trainer that runs as a program wants this role on the machine that shall train, and only there).
 SIGTERM or Ctrl-C: no new calls, calls in flight finish, work goes to other workers. A worker may be killed at any time.
+Memory is held under 300 MB where that is possible: it grows with calls in flight, not with rows. GOMEMLIMIT in the environment sets
+another limit, such as GOMEMLIMIT=2GiB.
 
 `, workflows.RoleControl, workflows.RoleLLM, workflows.RoleCPU, workflows.RoleTrain)
 	flags.PrintDefaults()

@@ -24,6 +24,7 @@ const heartbeatThrottle = 4 * time.Second
 
 // work connects, builds the dependencies, and works until ctx ends.
 func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout io.Writer) error {
+	limitMemory(ctx)
 	metrics, err := serveMetrics(ctx, settings.Process.MetricsAddr, log)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func queuesOf(settings config.Worker, host string) []queue {
 	for _, role := range settings.Process.Queues {
 		slots := 20
 		if role == workflows.RoleLLM {
-			slots = settings.Process.Partitions
+			slots = partitionsOf(settings)
 		}
 		out = append(out, queue{role: role, name: workflows.QueueName(settings.Temporal.Queue, role), slots: slots})
 	}
@@ -112,6 +113,22 @@ func queuesOf(settings config.Worker, host string) []queue {
 		out = append(out, queue{role: workflows.RoleTrain, name: hostQueue(settings, host), slots: 20})
 	}
 	return out
+}
+
+// fewPartitions are in work at least, so that several runs go on beside each other.
+const fewPartitions = 4
+
+// partitionsOf returns how many partitions are in work at once: what the settings say, else what it takes to have as many calls
+// in flight as the providers allow.
+func partitionsOf(settings config.Worker) int {
+	if n := settings.Process.Partitions; n > 0 {
+		return n
+	}
+	n := 0
+	for _, p := range settings.Providers {
+		n += workflows.PartitionsFor(p.Limits.InFlight)
+	}
+	return max(fewPartitions, n)
 }
 
 // hostQueue is the queue of jobs that only this machine can look after.

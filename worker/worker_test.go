@@ -159,6 +159,23 @@ func TestQueuesOfRoles(t *testing.T) {
 	}
 }
 
+func TestPartitionsFollowCallsInFlight(t *testing.T) {
+	t.Parallel()
+	settings := config.DefaultWorker()
+	for _, c := range []struct{ set, inFlight, want int }{{0, 64, 4}, {0, 2000, 4}, {0, 5000, 10}, {7, 5000, 7}} {
+		settings.Process.Partitions = c.set
+		settings.Providers = map[string]config.Provider{"p": {Limits: config.Limits{InFlight: c.inFlight}}}
+		if got := partitionsOf(settings); got != c.want {
+			t.Errorf("set %d, %d in flight: %d partitions, want %d", c.set, c.inFlight, got, c.want)
+		}
+	}
+	settings.Process.Partitions = 0
+	settings.Providers["q"] = config.Provider{Limits: config.Limits{InFlight: 64}}
+	if got := partitionsOf(settings); got != 12 {
+		t.Errorf("two providers: %d partitions", got)
+	}
+}
+
 // Settings become dependencies; a local trainer's jobs are looked after on its own machine.
 func TestBuild(t *testing.T) {
 	t.Parallel()

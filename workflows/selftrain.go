@@ -323,10 +323,18 @@ func sampling(s config.Sampling) stage.Sampling {
 	return stage.Sampling{Temperature: s.Temperature, TopP: s.TopP, MaxTokens: s.MaxTokens}
 }
 
+// mostInFlight is how many calls one partition has in flight at most. Fewer, larger partitions in work take less memory.
+const mostInFlight = 512
+
 // windowFor splits the calls in flight wanted into partitions in work and calls in flight in each. Two partitions at
 // least overlap, so that the tail of one does not leave the endpoint idle.
 func windowFor(inFlight int) (partitions, each int) {
-	const most = 256 // calls in flight of one partition
-	partitions = max(min(2, inFlight), (inFlight+most-1)/most)
+	partitions = max(min(2, inFlight), (inFlight+mostInFlight-1)/mostInFlight)
 	return partitions, max(1, (inFlight+partitions-1)/partitions)
+}
+
+// PartitionsFor returns how many partitions must be in work at once to have so many calls in flight.
+func PartitionsFor(inFlight int) int {
+	partitions, _ := windowFor(inFlight)
+	return partitions
 }

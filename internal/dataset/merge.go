@@ -20,7 +20,7 @@ import (
 
 const (
 	spillsAtOnce = 16        // opened at the same time
-	mergeBytes   = 64 << 20  // shared by all spills of a merge for what they fetch ahead
+	mergeBytes   = 16 << 20  // shared by all spills of a merge for what they fetch ahead
 	runBytes     = 512 << 10 // most compressed bytes of neighbouring blocks that are fetched with one request
 	minTail      = 8 << 10   // least bytes of a spill's end that are fetched on opening
 	// ReasonDuplicate is the reject reason of a row whose text stands in the dataset already.
@@ -139,17 +139,25 @@ func (m *merger[T]) drain(w *rejectWriter) ([]T, error) {
 				kept = append(kept, row)
 			}
 		}
-		ok, err := c.next(m.dec)
-		if err != nil {
+		if err := m.step(); err != nil {
 			return nil, err
-		}
-		if ok {
-			heap.Fix(m, 0)
-		} else {
-			heap.Pop(m)
 		}
 	}
 	return kept, nil
+}
+
+// step moves the first cursor on.
+func (m *merger[T]) step() error {
+	ok, err := m.cursors[0].next(m.dec)
+	if err != nil {
+		return err
+	}
+	if ok {
+		heap.Fix(m, 0)
+	} else {
+		heap.Pop(m)
+	}
+	return nil
 }
 
 // duplicate says of a row which one it repeats. The text is left out: it is the other row's.

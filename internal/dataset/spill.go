@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// DefaultSpillBudget is how many bytes of rows a Spiller holds before it writes a spill.
+	// DefaultSpillBudget is how many bytes of rows a Spiller holds before it writes them to a temporary file.
 	DefaultSpillBudget = 64 << 20
-	prefixBits         = 12 // of PrefixCounts
-	entryBytes         = 96 // what a held row costs beside its bytes, about
+	maxSpill           = 512 << 20 // bytes of rows after which a spill is closed, and of temporary files about
+	prefixBits         = 12        // of PrefixCounts
+	entryBytes         = 96        // what a held row costs beside its bytes, about
 )
 
 // SpillRef points at one spill: rows and rejects of a map step, sorted by id. It is small enough for a
@@ -40,17 +41,20 @@ type SpillSummary struct {
 }
 
 // Spiller is the map side of the shuffle: it takes rows and rejects in any order and writes them to S3 as
-// objects sorted by id, from which MergePartition reads just its range. It holds about budget bytes.
-// Not safe for concurrent use.
+// objects sorted by id, from which MergePartition reads just its range. It holds about budget bytes; more is sorted in
+// runs on disk, which are merged. What is written does not depend on the budget. Not safe for concurrent use.
 type Spiller[T Row] struct {
 	st      *blob.Store
 	dir     string
 	name    string
 	budget  int
+	most    int // maxSpill; tests set less
 	cols    *columns
 	rejects *columns
 	entries []entry
 	arena   []byte
+	runs    []*spillRun
+	bytes   int // of rows since the last spill
 	summary SpillSummary
 }
 
@@ -68,8 +72,11 @@ func NewSpiller[T Row](st *blob.Store, dir, name string, budget int) *Spiller[T]
 	if budget <= 0 {
 		budget = DefaultSpillBudget
 	}
-	return &Spiller[T]{st: st, dir: dir, name: name, budget: budget, cols: columnsOf[T](), rejects: columnsOf[Reject]()}
+	return &Spiller[T]{st: st, dir: dir, name: name, budget: budget, most: maxSpill, cols: columnsOf[T](), rejects: columnsOf[Reject]()}
 }
+
+// Hold changes the budget.
+func (s *Spiller[T]) Hold(budget int) { s.budget = budget }
 
 // Add takes a row. Now and then it writes a spill.
 func (s *Spiller[T]) Add(ctx context.Context, row T) error {
@@ -106,22 +113,35 @@ func (s *Spiller[T]) hold(ctx context.Context, id string, reject bool, cols *col
 	} else {
 		s.summary.Rows++
 	}
+	s.bytes += e.end - e.off
+	if s.bytes >= s.most {
+		return s.spill(ctx)
+	}
 	if len(s.arena)+entryBytes*len(s.entries) < s.budget {
 		return nil
 	}
-	return s.flush(ctx)
+	return s.run()
 }
 
 // Close writes what is left and returns what became of all rows. The Spiller is not to be used afterwards.
 func (s *Spiller[T]) Close(ctx context.Context) (SpillSummary, error) {
-	if err := s.flush(ctx); err != nil {
+	if err := s.spill(ctx); err != nil {
 		return SpillSummary{}, err
 	}
 	return s.summary, nil
 }
 
-func (s *Spiller[T]) flush(ctx context.Context) (err error) {
-	if len(s.entries) == 0 {
+// Discard removes what is on disk. It may be called at any time, and more than once.
+func (s *Spiller[T]) Discard() {
+	for _, r := range s.runs {
+		r.close()
+	}
+	s.runs = nil
+}
+
+// spill writes all rows since the last one as an object.
+func (s *Spiller[T]) spill(ctx context.Context) (err error) {
+	if len(s.entries) == 0 && len(s.runs) == 0 {
 		return nil
 	}
 	key := fmt.Sprintf("%s/%s-%05d.spill", s.dir, s.name, len(s.summary.Spills))
@@ -130,25 +150,23 @@ func (s *Spiller[T]) flush(ctx context.Context) (err error) {
 			err = fmt.Errorf("write spill %s: %w", key, err)
 		}
 	}()
-	slices.SortFunc(s.entries, s.compare)
 	f, err := os.CreateTemp("", "selfalign-spill-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	w := newSpillWriter(f)
 	ref := SpillRef{Key: key}
-	for _, e := range s.entries {
-		if err := w.add(e.id, e.reject, s.arena[e.off:e.end]); err != nil {
-			return err
-		}
-		if e.reject {
-			ref.Rejected++
-		} else {
-			ref.Rows++
-		}
+	w := newSpillWriter(f)
+	if len(s.runs) == 0 {
+		err = s.drain(w)
+	} else if err = s.run(); err == nil {
+		err = s.merge(ctx, w)
 	}
+	if err != nil {
+		return err
+	}
+	ref.Rows, ref.Rejected = w.rows, w.rejected
 	if ref.Digest, ref.Bytes, err = w.close(); err != nil {
 		return err
 	}
@@ -156,6 +174,19 @@ func (s *Spiller[T]) flush(ctx context.Context) (err error) {
 		return err
 	}
 	s.summary.Spills = append(s.summary.Spills, ref)
+	s.bytes = 0
+	s.Discard()
+	return nil
+}
+
+// drain sorts the rows held and hands them to w.
+func (s *Spiller[T]) drain(w *spillWriter) error {
+	slices.SortFunc(s.entries, s.compare)
+	for _, e := range s.entries {
+		if err := w.add(e.id, e.reject, s.arena[e.off:e.end]); err != nil {
+			return err
+		}
+	}
 	s.entries, s.arena = s.entries[:0], s.arena[:0]
 	return nil
 }

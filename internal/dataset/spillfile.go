@@ -40,10 +40,12 @@ type spillWriter struct {
 	raw   []byte
 	out   []byte
 	index []byte
+
+	rows, rejected int64
 }
 
 func newSpillWriter(w io.Writer) *spillWriter {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(2*blockBytes))
 	if err != nil {
 		panic(fmt.Sprintf("dataset: zstd options: %v", err)) // fixed options
 	}
@@ -61,6 +63,9 @@ func (w *spillWriter) add(id [idBytes]byte, reject bool, row []byte) error {
 	kind := byte(0)
 	if reject {
 		kind = 1
+		w.rejected++
+	} else {
+		w.rows++
 	}
 	w.raw = append(w.raw, id[:]...)
 	w.raw = append(w.raw, kind)

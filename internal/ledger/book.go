@@ -134,6 +134,13 @@ func (b *Book) Find(k Key) (*Entry, bool) {
 	return e, ok
 }
 
+// Empty reports whether nothing stands for any question.
+func (b *Book) Empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.answers) == 0
+}
+
 // Ours reports whether the book's own run paid for an entry that Find returned.
 func (b *Book) Ours(e *Entry) bool {
 	b.mu.Lock()

@@ -37,19 +37,7 @@ func (a *attempt[In, Out, Value]) ask(ctx context.Context, missing []int) (stop 
 	a.mu.Lock()
 	a.window, a.seats = w, seats
 	a.mu.Unlock()
-	var workers sync.WaitGroup
-	for range min(2*a.work.InFlight, len(missing)) { // so many that some wait, and can use what others lend
-		workers.Go(func() {
-			for {
-				i, ok := w.take()
-				if !ok {
-					return
-				}
-				w.done(i, a.askSeated(dispatch, calls, i))
-			}
-		})
-	}
-	workers.Wait()
+	a.dispatch(dispatch, calls, w)
 	switch {
 	case w.stopped:
 		return w.stop, w.err
@@ -64,15 +52,41 @@ func (a *attempt[In, Out, Value]) ask(ctx context.Context, missing []int) (stop 
 	return "", nil
 }
 
-// askSeated is askOne on a seat.
-func (a *attempt[In, Out, Value]) askSeated(dispatch, calls context.Context, i int) (again bool) {
-	s := &seat{table: a.seats}
-	if err := s.Take(dispatch); err != nil {
-		a.refuse(dispatch, err)
-		return false
+// inLine is how many slots of a partition wait for seats at once, so that the seats which come free together go to the partition
+// that began first.
+const inLine = 8
+
+// dispatch asks slot after slot, each when there is a seat for it, and returns when all calls have ended. A call that waits to be
+// repeated has given its seat away, so there can be more calls than seats: twice as many, for what others lend.
+func (a *attempt[In, Out, Value]) dispatch(dispatch, calls context.Context, w *window) {
+	var under sync.WaitGroup
+	room := make(chan struct{}, 2*a.work.InFlight)
+	for range min(inLine, a.work.InFlight) {
+		under.Go(func() {
+			for {
+				room <- struct{}{}
+				i, ok := w.take()
+				if !ok {
+					<-room
+					return
+				}
+				s := &seat{table: a.seats}
+				if err := s.Take(dispatch); err != nil {
+					a.refuse(dispatch, err)
+					w.done(i, false)
+					<-room
+					return
+				}
+				under.Go(func() {
+					again := a.askOne(dispatch, llm.WithSeat(calls, s), i)
+					s.Leave()
+					w.done(i, again)
+					<-room
+				})
+			}
+		})
 	}
-	defer s.Leave()
-	return a.askOne(dispatch, llm.WithSeat(calls, s), i)
+	under.Wait()
 }
 
 // askOne asks one slot once and records what came of it. It reports whether the slot is to be asked again.
@@ -83,8 +97,11 @@ func (a *attempt[In, Out, Value]) askOne(dispatch, calls context.Context, i int)
 		a.window.end("", err)
 		return false
 	}
+	if s.key == "" {
+		s.key = a.key(i, turns)
+	}
 	if _, found := a.book.Find(s.key); found { // a predecessor's last words, read when we took over
-		return a.next(i, turns)
+		return a.next(i)
 	}
 	worst := a.worst(turns)
 	if err := a.book.Admit(dispatch, worst); err != nil {
@@ -97,14 +114,14 @@ func (a *attempt[In, Out, Value]) askOne(dispatch, calls context.Context, i int)
 	a.tally.Asked++
 	a.mu.Unlock()
 	if err != nil {
-		return a.failed(dispatch, i, turns, &c, err)
+		return a.failed(dispatch, i, &c, err)
 	}
 	e := a.entry(i)
 	e.Status, e.Text, e.FinishReason, e.Model = ledger.StatusAnswered, resp.Text, resp.FinishReason, resp.Model
 	e.LatencyMS, e.Tries, e.LogProbs = resp.Latency.Milliseconds(), resp.Attempts, a.work.logProbs(&resp)
 	a.cost(&e, resp.Usage)
 	a.book.Record(e, worst, c.lost(resp.InDoubt))
-	return a.next(i, turns)
+	return a.next(i)
 }
 
 // call is one admitted call.
@@ -132,9 +149,9 @@ func (c *call) lost(doubtful int) dataset.Usage {
 }
 
 // next reads what was recorded for a slot and reports whether another attempt is to be asked.
-func (a *attempt[In, Out, Value]) next(i int, turns []ledger.Turn) (again bool) {
+func (a *attempt[In, Out, Value]) next(i int) (again bool) {
 	before := a.slots[i].attempt
-	if err := a.look(i, turns); err != nil {
+	if err := a.look(i); err != nil {
 		a.window.end("", err)
 		return false
 	}
@@ -158,7 +175,7 @@ func (a *attempt[In, Out, Value]) refuse(dispatch context.Context, err error) {
 }
 
 // failed deals with a call that brought no answer.
-func (a *attempt[In, Out, Value]) failed(dispatch context.Context, i int, turns []ledger.Turn, c *call, err error) (again bool) {
+func (a *attempt[In, Out, Value]) failed(dispatch context.Context, i int, c *call, err error) (again bool) {
 	var e *llm.Error
 	if !errors.As(err, &e) {
 		a.book.Drop(c.worst, c.lost(c.repeated+1))
@@ -179,7 +196,7 @@ func (a *attempt[In, Out, Value]) failed(dispatch context.Context, i int, turns 
 	switch e.Class {
 	case llm.ClassPermanent:
 		a.record(i, ledger.StatusRefused, e, c.worst, lost)
-		return a.next(i, turns)
+		return a.next(i)
 	case llm.ClassPassing:
 		a.record(i, ledger.StatusFailed, e, c.worst, lost)
 		s := &a.slots[i]

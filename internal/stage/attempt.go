@@ -48,9 +48,9 @@ type attempt[In, Out dataset.Row, Value any] struct {
 
 // slot is one answer that is wanted: a sample of a row.
 type slot[Value any] struct {
-	attempt int // the last that was looked at, from 1
-	key     ledger.Key
-	passing int // times that it failed in passing in this attempt at the partition
+	attempt int        // the last that was looked at, from 1
+	key     ledger.Key // of that attempt; "": not reckoned yet
+	passing int        // times that it failed in passing in this attempt at the partition
 	ours    bool
 	outcome outcome[Value]
 }
@@ -213,10 +213,13 @@ func (a *attempt[In, Out, Value]) lookUp() ([]int, error) {
 		a.left[i] = a.group()
 	}
 	var missing []int
+	unknown := a.deps.post == nil && a.book.Empty() // then questions are rendered only when they are asked
 	for i := range a.slots {
 		a.slots[i].attempt = 1
-		if err := a.look(i, nil); err != nil {
-			return nil, err
+		if !unknown {
+			if err := a.look(i); err != nil {
+				return nil, err
+			}
 		}
 		if a.slots[i].outcome.state == open {
 			missing = append(missing, i)
@@ -225,16 +228,19 @@ func (a *attempt[In, Out, Value]) lookUp() ([]int, error) {
 	return missing, nil
 }
 
-// look brings a slot up to date with the ledger, from the attempt it was at. turns may be given to spare rendering them.
-func (a *attempt[In, Out, Value]) look(i int, turns []ledger.Turn) (err error) {
+// look brings a slot up to date with the ledger, from the attempt it was at.
+func (a *attempt[In, Out, Value]) look(i int) (err error) {
 	s := &a.slots[i]
-	if turns == nil {
-		if turns, err = a.render(i); err != nil {
-			return err
-		}
-	}
+	var turns []ledger.Turn
 	for {
-		s.key = a.key(i, turns)
+		if s.key == "" {
+			if turns == nil {
+				if turns, err = a.render(i); err != nil {
+					return err
+				}
+			}
+			s.key = a.key(i, turns)
+		}
 		e, found := a.book.Find(s.key)
 		if !found {
 			return nil
@@ -246,7 +252,7 @@ func (a *attempt[In, Out, Value]) look(i int, turns []ledger.Turn) (err error) {
 		}
 		if s.outcome.state == rejected && e.Status == ledger.StatusAnswered && s.attempt < a.work.Attempts {
 			s.attempt++
-			s.outcome = outcome[Value]{}
+			s.key, s.outcome = "", outcome[Value]{}
 			continue
 		}
 		a.settled(i)

@@ -43,7 +43,7 @@ func (a *attempt[In, Out, Value]) openSlots() (missing []int, err error) {
 		if a.slots[i].outcome.state != open {
 			continue
 		}
-		if err := a.look(i, nil); err != nil {
+		if err := a.look(i); err != nil {
 			return nil, err
 		}
 		if a.slots[i].outcome.state == open {

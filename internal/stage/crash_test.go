@@ -172,7 +172,8 @@ func TestKilledAnywhereNothingIsLostOrPaidTwice(t *testing.T) {
 			lost := false
 			for _, kill := range kills {
 				first := times[i]
-				inFlightOrYoung := first.received.Before(kill) && kill.Sub(first.answered) < 2*time.Second+slack
+				// A request that was on its way when its sender died is received a little later.
+				inFlightOrYoung := first.received.Before(kill.Add(200*time.Millisecond)) && kill.Sub(first.answered) < 2*time.Second+slack
 				lost = lost || (inFlightOrYoung && !times[i+1].received.Before(kill))
 			}
 			if !lost {
