@@ -12,6 +12,7 @@ type Work struct {
 	Ask    *stage.Work `json:"ask,omitempty"`    // ask a model about every row
 	Select *SelectWork `json:"select,omitempty"` // D ∪ A_k from ratings
 	Merge  *MergeWork  `json:"merge,omitempty"`  // rows of ingest spills
+	Drop   *DropWork   `json:"drop,omitempty"`   // segments without near-duplicates
 }
 
 // Output returns the folder of the dataset that the work makes.
@@ -23,6 +24,8 @@ func (w Work) Output() string {
 		return w.Select.Output
 	case w.Merge != nil:
 		return w.Merge.Output
+	case w.Drop != nil:
+		return w.Drop.Output
 	}
 	return ""
 }

@@ -11,6 +11,8 @@ type Run struct {
 	Documents []Source `yaml:"documents" json:"documents" jsonschema:"required,minItems=1,maxItems=1000"`
 	// How documents are cut and cleaned.
 	Segments Segments `yaml:"segments" json:"segments"`
+	// Segments that are dropped since another says almost the same.
+	NearDuplicates NearDuplicates `yaml:"near_duplicates" json:"near_duplicates,omitzero"`
 	// How datasets are laid out.
 	Data Data `yaml:"data" json:"data"`
 	// What is trained, by whom, and where the results answer.
@@ -225,6 +227,8 @@ func DefaultRun() Run {
 			MinChars: 600, MaxChars: 3000, Long: LongReject, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
 			LanguageConfidence: 0.8,
 		},
+		NearDuplicates: NearDuplicates{NGram: 5, Permutations: 128},
+
 		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
 		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},
 		Rate:       Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},

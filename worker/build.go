@@ -32,6 +32,7 @@ type parts struct {
 	stages   *activities.Stages
 	sets     *activities.Sets
 	sources  *activities.Sources
+	near     *activities.NearDuplicates
 	trainers *activities.Trainers
 	runs     *activities.Runs
 }
@@ -43,6 +44,7 @@ func (p *parts) register(w worker.Worker, role string) {
 		workflows.Register(w)
 		w.RegisterActivity(p.sets)
 		w.RegisterActivity(p.sources)
+		w.RegisterActivity(p.near)
 		w.RegisterActivity(p.trainers)
 		w.RegisterActivity(p.runs)
 	case workflows.RoleLLM:
@@ -50,6 +52,7 @@ func (p *parts) register(w worker.Worker, role string) {
 	case workflows.RoleCPU:
 		w.RegisterActivity(p.sets)
 		w.RegisterActivity(p.sources)
+		w.RegisterActivity(p.near)
 		w.RegisterActivity(p.runs)
 	case workflows.RoleTrain:
 		w.RegisterActivity(p.trainers)
@@ -102,6 +105,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	return &parts{
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
 		sets:     &activities.Sets{Store: store},
+		near:     &activities.NearDuplicates{Store: store},
 		sources:  &activities.Sources{Store: store, Bucket: elsewhere},
 		trainers: trainers,
 		runs:     &activities.Runs{Store: store, Models: models, Settings: settings},

@@ -28,6 +28,8 @@ const (
 	TypeStage     = "Stage"
 	TypeRange     = "Range"
 	TypeFinetune  = "Finetune"
+
+	TypeNearDuplicates = "NearDuplicates"
 )
 
 // Names of the updates and queries of a SelfTrain workflow, and their payloads.

@@ -21,6 +21,8 @@ type IngestInput struct {
 	Data     config.Data     `json:"data"`
 	Dir      string          `json:"dir"` // of the dataset
 	Spec     string          `json:"spec"`
+	// NearDuplicates says which segments are dropped since another says almost the same.
+	NearDuplicates config.NearDuplicates `json:"near_duplicates,omitzero"`
 }
 
 // Ingest is a sort-based shuffle: map tasks read the sources and spill rows sorted by id, the number of partitions is
@@ -53,15 +55,26 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 	if err := workflow.ExecuteActivity(control, sources.PlanPartitions, planned).Get(ctx, &plan); err != nil {
 		return StageResult{}, err
 	}
+	near := in.Kind == dataset.KindSegments && in.NearDuplicates.On()
+	merged := in.Dir
+	if near {
+		merged = activities.MergedDir(in.Dir)
+	}
 	stage := StageInput{
 		Run: in.Run, Stage: in.Stage, Queue: in.Queue, Bits: plan.Bits, Window: cpuWindow,
-		Work:     activities.Work{Merge: &activities.MergeWork{Kind: in.Kind, Output: in.Dir, Bits: plan.Bits, Plan: plan.Key}},
+		Work:     activities.Work{Merge: &activities.MergeWork{Kind: in.Kind, Output: merged, Bits: plan.Bits, Plan: plan.Key}},
 		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec, Input: plan.Input},
 	}
 	var out StageResult
 	id := workflow.GetInfo(ctx).WorkflowExecution.ID + "/merge"
 	if err := workflow.ExecuteChildWorkflow(child(ctx, id, "merge "+string(in.Kind)), Stage, stage).Get(ctx, &out); err != nil || out.Stop != "" {
 		return out, err
+	}
+	if near {
+		var err error
+		if out, err = dropNearDuplicates(ctx, in, stage, out.Dataset); err != nil || out.Stop != "" {
+			return out, err
+		}
 	}
 	return out, removeSpills(ctx, in)
 }

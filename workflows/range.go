@@ -313,6 +313,11 @@ func (r *rangeRun) start(ctx workflow.Context, p int, share Purse) workflow.Futu
 		merge := *work.Merge
 		merge.Partition = p
 		return workflow.ExecuteActivity(cpu, sources.MergePartition, merge)
+	case work.Drop != nil:
+		var near *activities.NearDuplicates
+		drop := *work.Drop
+		drop.Partition = p
+		return workflow.ExecuteActivity(cpu, near.DropPartition, drop)
 	}
 	future, settable := workflow.NewFuture(ctx)
 	settable.SetError(temporal.NewNonRetryableApplicationError("stage without work", activities.ErrTypeBlocked, nil))

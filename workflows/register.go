@@ -13,6 +13,8 @@ func Register(w worker.WorkflowRegistry) {
 		TypeStage:     Stage,
 		TypeRange:     Range,
 		TypeFinetune:  Finetune,
+
+		TypeNearDuplicates: NearDuplicates,
 	} {
 		w.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}

@@ -156,7 +156,7 @@ func (r *run) ingestKind(ctx workflow.Context, kind dataset.Kind, sources []conf
 	}
 	in := IngestInput{
 		Run: r.name, Stage: r.key("ingest " + string(kind)), Queue: r.in.Queue, Kind: kind, Sources: sources,
-		Segments: r.in.Spec.Segments, Data: r.in.Spec.Data, Dir: r.dir(0, kind), Spec: r.in.Digest,
+		Segments: r.in.Spec.Segments, NearDuplicates: r.in.Spec.NearDuplicates, Data: r.in.Spec.Data, Dir: r.dir(0, kind), Spec: r.in.Digest,
 	}
 	return r.step(ctx, "ingest "+string(kind), "rows", func(ctx workflow.Context, _ int) (string, error) {
 		out, err := r.runChild(ctx, in.Stage, Ingest, in)

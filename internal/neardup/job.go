@@ -191,6 +191,20 @@ func Gather(ctx context.Context, st *blob.Store, j Job, s Step) (Counts, error) 
 	return all.Counts, nil
 }
 
+// Standing returns how many steps are done and gathered.
+func Standing(ctx context.Context, st *blob.Store, j Job) (int, error) {
+	for n, s := range Steps() {
+		_, err := st.Stat(ctx, j.runsKey(s))
+		if errors.Is(err, blob.ErrNotFound) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return len(Steps()), nil
+}
+
 // gathered returns the runs of a step.
 func (j Job) gathered(ctx context.Context, st *blob.Store, s Step) (Runs, error) {
 	var runs Runs

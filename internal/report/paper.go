@@ -32,6 +32,7 @@ var meanings = map[string]string{
 	"repetitive":              "two sentences say nearly the same",
 	"wrong_language":          "not in the language wanted",
 	"duplicate":               "the same text as another row",
+	"near_duplicate":          "almost the same text as another row",
 	"no_content":              "nothing to read on the page",
 	"binary":                  "not text",
 	"bad_record":              "not the record that was expected",
