@@ -13,6 +13,7 @@ type Work struct {
 	Select *SelectWork `json:"select,omitempty"` // D ∪ A_k from ratings
 	Merge  *MergeWork  `json:"merge,omitempty"`  // rows of ingest spills
 	Drop   *DropWork   `json:"drop,omitempty"`   // segments without near-duplicates
+	Keep   *KeepWork   `json:"keep,omitempty"`   // scored responses
 }
 
 // Output returns the folder of the dataset that the work makes.
@@ -26,6 +27,8 @@ func (w Work) Output() string {
 		return w.Merge.Output
 	case w.Drop != nil:
 		return w.Drop.Output
+	case w.Keep != nil:
+		return w.Keep.Output
 	}
 	return ""
 }

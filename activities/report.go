@@ -16,6 +16,8 @@ import (
 type ReportInput struct {
 	Known report.Input `json:"known"` // without the spec's text and links
 	Spec  config.Run   `json:"spec"`
+	// Score is the spec, where the run is of the generate-and-score recipe.
+	Score *config.Score `json:"score,omitempty"`
 }
 
 // ReportKey is where the newest report of a run lies.
@@ -24,6 +26,9 @@ func ReportKey(run string) string { return "runs/" + run + "/report.html" }
 // WriteReport makes the report of a run as far as it has come, and returns its address.
 func (r *Runs) WriteReport(ctx context.Context, in ReportInput) (string, error) {
 	spec, err := yaml.Marshal(in.Spec)
+	if in.Score != nil {
+		spec, err = yaml.Marshal(in.Score)
+	}
 	if err != nil {
 		return "", fmt.Errorf("report: %w", err)
 	}
@@ -33,6 +38,9 @@ func (r *Runs) WriteReport(ctx context.Context, in ReportInput) (string, error) 
 	known.Budget = report.Budget{USD: in.Spec.Budget.USD, Calls: in.Spec.Budget.Calls, Tokens: in.Spec.Budget.Tokens}
 	if j := in.Spec.Rate.Judge; j != nil {
 		known.Teachers = []string{j.Model + " rated"}
+	}
+	if in.Score != nil && in.Score.Generate != nil {
+		known.Teachers = append([]string{in.Score.Generate.Model + " answered"}, known.Teachers...)
 	}
 	if t := r.Settings.Temporal; t.UI != "" {
 		namespace := t.Namespace

@@ -46,6 +46,8 @@ type ListInput struct {
 	Kind    dataset.Kind    `json:"kind"`
 	Sources []config.Source `json:"sources"`
 	Dir     string          `json:"dir"`
+	// OneTask has one map task read all files, so that a number of rows can be counted off.
+	OneTask bool `json:"one_task,omitempty"`
 }
 
 // Listing says how many map tasks there are. The files of each lie in S3.
@@ -71,6 +73,8 @@ type MapInput struct {
 	Dir      string          `json:"dir"`
 	Task     int             `json:"task"`
 	Segments config.Segments `json:"segments"`
+	// Prompts says how prompts and responses are read.
+	Prompts *corpus.PromptOptions `json:"prompts,omitempty"`
 }
 
 // PlanInput asks how many partitions the spilled rows need.
@@ -134,7 +138,11 @@ func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error
 	for _, f := range files {
 		out.Bytes += f.Size
 	}
-	for _, task := range deal(files, out.Bytes) {
+	tasks := deal(files, out.Bytes)
+	if in.OneTask {
+		tasks = [][]file{files}
+	}
+	for _, task := range tasks {
 		body, err := json.Marshal(task)
 		if err != nil {
 			return Listing{}, fmt.Errorf("list sources: %w", err)
@@ -280,8 +288,13 @@ func (s *Sources) MapSources(ctx context.Context, in MapInput) error {
 	if _, err := s.Store.Stat(ctx, summaryKey(in.Dir, in.Task)); !errors.Is(err, blob.ErrNotFound) {
 		return err
 	}
-	if in.Kind == dataset.KindSeeds {
+	switch in.Kind {
+	case dataset.KindSeeds:
 		return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Seed { return item.Seed })
+	case dataset.KindPrompts:
+		return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Prompt { return item.Prompt })
+	case dataset.KindResponses:
+		return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Response { return item.Response })
 	}
 	return mapInto(ctx, s, in, func(item corpus.Item) *dataset.Segment { return item.Segment })
 }
@@ -301,16 +314,27 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 	defer s.mapping.Add(-1)
 	beat := newHeart(ctx)
 	defer beat.keep()() // a spill of half a gigabyte takes its time
+	rest := in          // what may still be read of prompts
 	for _, f := range files {
-		if err := s.mapFile(ctx, in, f, func(item corpus.Item) error {
+		if in.Prompts != nil && in.Prompts.Limit > 0 && rest.Prompts != nil && rest.Prompts.Limit <= 0 {
+			break
+		}
+		read := int64(0)
+		if err := s.mapFile(ctx, rest, f, func(item corpus.Item) error {
 			beat.at(1)
 			spiller.Hold(spillMemory / int(s.mapping.Load()))
+			read++
 			if item.Reject != nil {
 				return spiller.Reject(ctx, *item.Reject)
 			}
 			return spiller.Add(ctx, *take(item))
 		}); err != nil {
 			return err
+		}
+		if in.Prompts != nil && in.Prompts.Limit > 0 {
+			left := *rest.Prompts
+			left.Limit -= read
+			rest.Prompts = &left
 		}
 	}
 	summary, err := spiller.Close(ctx)
@@ -350,6 +374,11 @@ func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store) iter.S
 		Name:   f.Name,
 		Stream: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, f.Key) },
 		At:     func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, f.Key) },
+	}
+	if in.Prompts != nil {
+		opts := *in.Prompts
+		opts.Format = f.Source.Format
+		return intake.Prompts(ctx, from, opts)
 	}
 	if in.Kind == dataset.KindSeeds {
 		return intake.Seeds(ctx, from, corpus.SeedOptions{
@@ -409,9 +438,14 @@ func (s *Sources) MergePartition(ctx context.Context, w MergeWork) (PartitionRes
 	beat := newHeart(ctx)
 	defer beat.keep()()
 	var receipt dataset.Receipt
-	if w.Kind == dataset.KindSeeds {
+	switch w.Kind {
+	case dataset.KindSeeds:
 		receipt, err = dataset.MergePartition[dataset.Seed](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
-	} else {
+	case dataset.KindPrompts:
+		receipt, err = dataset.MergePartition[dataset.Prompt](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
+	case dataset.KindResponses:
+		receipt, err = dataset.MergePartition[dataset.Response](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
+	default:
 		receipt, err = dataset.MergePartition[dataset.Segment](ctx, s.Store, spills, w.Output, w.Bits, w.Partition)
 	}
 	return PartitionResult{Receipt: receipt, Done: err == nil}, err

@@ -4,6 +4,7 @@ package workflows
 import (
 	"time"
 
+	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/eval"
@@ -91,6 +92,9 @@ type State struct {
 	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
 	StartedAt  time.Time          `json:"started_at"`
 	Stages     []StageStatus      `json:"stages"`
+
+	Results []dataset.Ref          `json:"results,omitempty"` // of a recipe
+	Pushed  []activities.Published `json:"pushed,omitempty"`
 }
 
 // IterationSummary is what one iteration made.
@@ -139,6 +143,11 @@ type Status struct {
 	Calibration *eval.Calibration `json:"calibration,omitempty"`
 	// Warnings are what a person should look at, though the run goes on.
 	Warnings []string `json:"warnings,omitempty"`
+	// Recipe says which workflow it is, "" for SelfTrain.
+	Recipe string `json:"recipe,omitempty"`
+	// Results are the datasets that a recipe made, and Pushed says where they went.
+	Results []dataset.Ref          `json:"results,omitempty"`
+	Pushed  []activities.Published `json:"pushed,omitempty"`
 }
 
 // States of a stage.

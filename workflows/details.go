@@ -15,7 +15,11 @@ import (
 // cost, and what the run waits for.
 func details(s Status, now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s** · iteration %d of %d · %s", s.Phase, s.Iteration, s.Iterations, money(s))
+	if s.Recipe == "" {
+		fmt.Fprintf(&b, "**%s** · iteration %d of %d · %s", s.Phase, s.Iteration, s.Iterations, money(s))
+	} else {
+		fmt.Fprintf(&b, "**%s** · %s · %s", s.Phase, s.Recipe, money(s))
+	}
 	if s.Report != "" {
 		fmt.Fprintf(&b, " · report `%s`", s.Report)
 	}
@@ -44,6 +48,9 @@ func details(s Status, now time.Time) string {
 	}
 	if n := len(s.Sets); s.Calibration != nil && (n == 0 || s.Sets[n-1].Iteration != s.Iteration) {
 		fmt.Fprintf(&b, "\nThe judge of iteration %d: %s\n", s.Iteration, judgeLine(*s.Calibration))
+	}
+	for _, p := range s.Pushed {
+		fmt.Fprintf(&b, "\nPushed to %s\n", cell(p.Address))
 	}
 	for _, w := range s.Warnings {
 		fmt.Fprintf(&b, "\n⚠ %s\n", cell(w))

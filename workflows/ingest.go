@@ -7,6 +7,7 @@ import (
 
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
@@ -23,6 +24,8 @@ type IngestInput struct {
 	Spec     string          `json:"spec"`
 	// NearDuplicates says which segments are dropped since another says almost the same.
 	NearDuplicates config.NearDuplicates `json:"near_duplicates,omitzero"`
+	// Prompts says how prompts and responses are read.
+	Prompts *corpus.PromptOptions `json:"prompts,omitempty"`
 }
 
 // Ingest is a sort-based shuffle: map tasks read the sources and spill rows sorted by id, the number of partitions is
@@ -41,7 +44,7 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 		return out, removeSpills(ctx, in)
 	}
 	var listing activities.Listing
-	list := activities.ListInput{Kind: in.Kind, Sources: in.Sources, Dir: in.Dir}
+	list := activities.ListInput{Kind: in.Kind, Sources: in.Sources, Dir: in.Dir, OneTask: in.Prompts != nil && in.Prompts.Limit > 0}
 	bulkCPU := bulk(ctx, QueueName(in.Queue, RoleCPU), "list sources")
 	if err := workflow.ExecuteActivity(bulkCPU, sources.ListSources, list).Get(ctx, &listing); err != nil {
 		return StageResult{}, err
@@ -94,7 +97,7 @@ func mapSources(ctx workflow.Context, in IngestInput, listing activities.Listing
 	selector := workflow.NewSelector(ctx)
 	for {
 		for failure == nil && inWork < cpuWindow && next < listing.Tasks {
-			task := activities.MapInput{Kind: in.Kind, Dir: in.Dir, Task: next, Segments: in.Segments}
+			task := activities.MapInput{Kind: in.Kind, Dir: in.Dir, Task: next, Segments: in.Segments, Prompts: in.Prompts}
 			cpu := bulk(ctx, QueueName(in.Queue, RoleCPU), fmt.Sprintf("read sources %d/%d", next+1, listing.Tasks))
 			next++
 			inWork++

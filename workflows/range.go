@@ -308,6 +308,11 @@ func (r *rangeRun) start(ctx workflow.Context, p int, share Purse) workflow.Futu
 		sel := *work.Select
 		sel.Partition = p
 		return workflow.ExecuteActivity(cpu, sets.SelectPartition, sel)
+	case work.Keep != nil:
+		var sets *activities.Sets
+		keep := *work.Keep
+		keep.Partition = p
+		return workflow.ExecuteActivity(cpu, sets.KeepPartition, keep)
 	case work.Merge != nil:
 		var sources *activities.Sources
 		merge := *work.Merge

@@ -15,6 +15,7 @@ func Register(w worker.WorkflowRegistry) {
 		TypeFinetune:  Finetune,
 
 		TypeNearDuplicates: NearDuplicates,
+		TypeScore:          Score,
 	} {
 		w.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}

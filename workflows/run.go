@@ -29,6 +29,7 @@ type run struct {
 	abort   workflow.CancelFunc              // ends the run as cancelled
 	trial   *trial                           // of this iteration's judge; nil: none
 	updated time.Time
+	recipe  string // "" is SelfTrain
 }
 
 func newRun(ctx workflow.Context, in SelfTrainInput) (*run, workflow.Context, error) {

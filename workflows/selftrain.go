@@ -232,7 +232,10 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 				Parents: []dataset.Ref{work.Input}, Model: &model, Input: work.Input.Rows,
 			},
 		}
-		r.expect(in.Stage, work.Input.Rows)
+		if work.Task == stage.TaskRespond { // each answer is a row
+			in.Manifest.Input *= int64(max(1, work.Samples))
+		}
+		r.expect(in.Stage, in.Manifest.Input)
 		out, err := r.runChild(ctx, in.Stage, Stage, in)
 		made = out.Dataset
 		return out.Stop, err
@@ -244,7 +247,7 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
 	wish := "" // the few questions of a calibration are not worth a day
 	switch work.Task {
-	case stage.TaskBacktranslate:
+	case stage.TaskBacktranslate, stage.TaskRespond:
 		wish = r.in.Spec.Augment.Delivery
 	case stage.TaskRate:
 		wish = r.in.Spec.Rate.Delivery

@@ -123,7 +123,7 @@ func (r *run) status() Status {
 		Run: r.name, Phase: PhaseRunning, Iteration: r.st.Iteration, Iterations: r.iterations(),
 		StartedAt: r.st.StartedAt, UpdatedAt: r.updated, Stages: r.st.Stages, Sets: r.st.Sets,
 		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.st.Report,
-		Distilled: r.fixedJudge(),
+		Distilled: r.fixedJudge(), Recipe: r.recipe, Results: r.st.Results, Pushed: r.st.Pushed,
 	}
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result
@@ -145,13 +145,21 @@ func (r *run) status() Status {
 	case r.st.Paused:
 		s.Phase, s.Message = PhasePaused, strings.Join(append([]string{"Go on with: starter resume " + r.name}, r.waitingGates()...), "\n")
 		if len(r.gates) > 0 {
-			s.Gate = GateFinetune
+			s.Gate = r.gateName()
 		}
 	case len(r.gates) > 0:
-		s.Phase, s.Gate = PhaseApproval, GateFinetune
+		s.Phase, s.Gate = PhaseApproval, r.gateName()
 		s.Message = strings.Join(r.waitingGates(), "\n")
 	}
 	return s
+}
+
+// gateName is the only gate that a run of its kind has.
+func (r *run) gateName() string {
+	if r.recipe == RecipeScore {
+		return config.GatePublish
+	}
+	return GateFinetune
 }
 
 // troubles says what blocks the run and what to do.

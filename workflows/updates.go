@@ -66,8 +66,8 @@ func (r *run) mayApprove(a Approval) error {
 	if len(r.gates) == 0 {
 		return errors.New("the run waits at no gate")
 	}
-	if a.Gate != "" && a.Gate != GateFinetune {
-		return fmt.Errorf("there is no gate %q; the run waits at %s", a.Gate, GateFinetune)
+	if a.Gate != "" && a.Gate != r.gateName() {
+		return fmt.Errorf("there is no gate %q; the run waits at %s", a.Gate, r.gateName())
 	}
 	return nil
 }

@@ -82,11 +82,13 @@ const (
 // rejectTextChars is how much of a piece's text a reject keeps, in characters.
 const rejectTextChars = 4000
 
-// Item is one row: exactly one of Segment, Seed and Reject is set. The rest tells what a count needs to know of it.
+// Item is one row: exactly one of Segment, Seed, Prompt, Response and Reject is set. The rest tells what a count needs to know of it.
 type Item struct {
-	Segment *dataset.Segment
-	Seed    *dataset.Seed
-	Reject  *dataset.Reject
+	Segment  *dataset.Segment
+	Seed     *dataset.Seed
+	Prompt   *dataset.Prompt
+	Response *dataset.Response
+	Reject   *dataset.Reject
 
 	First  bool             // the first row of its document
 	Whole  bool             // a document or file that was turned away before it was cut

@@ -103,3 +103,12 @@ func (r Scored) RowID() string { return r.ID }
 
 // RowID returns the id of the prompt.
 func (r Preference) RowID() string { return r.ID }
+
+// GivenResponseID returns the id of an answer that came with its prompt: the digest of both, in the prompt's partition.
+func GivenResponseID(prompt, answer string) string {
+	const prefix = 8
+	if len(prompt) < prefix {
+		return prompt
+	}
+	return prompt[:prefix] + contentID("response", prompt, "", answer)[prefix:]
+}

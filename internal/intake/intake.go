@@ -85,6 +85,18 @@ func Seeds(ctx context.Context, f File, opts corpus.SeedOptions) iter.Seq2[corpu
 	return read(ctx, f, opts.Format, stream, random)
 }
 
+// Prompts yields the prompts or responses and rejects of a file, with errors as those of Documents.
+func Prompts(ctx context.Context, f File, opts corpus.PromptOptions) iter.Seq2[corpus.Item, error] {
+	stream := func(r io.Reader) iter.Seq2[corpus.Item, error] { return corpus.Prompts(ctx, f.Name, r, opts) }
+	random := func(r ReaderAt) iter.Seq2[corpus.Item, error] {
+		choose := func(have []string) (map[string]string, error) { return corpus.PromptColumns(have, opts) }
+		return table(f.Name, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
+			return corpus.PromptRows(ctx, f.Name, rows, opts)
+		})
+	}
+	return read(ctx, f, opts.Format, stream, random)
+}
+
 type items = iter.Seq2[corpus.Item, error]
 
 // read opens a file the way that its format needs: known beforehand, or found out from the first bytes.
