@@ -15,10 +15,10 @@ import (
 type KeepWork struct {
 	Kind      dataset.Kind `json:"kind"` // curated, or preferences
 	Responses dataset.Ref  `json:"responses"`
-	Ratings   dataset.Ref  `json:"ratings"`  // of them, with the same ids
-	Scorer    string       `json:"scorer"`   // name of the model that scored
-	Author    string       `json:"author"`   // name of the model that answered; "": what the rows say
-	Best      bool         `json:"best"`     // of several answers to a prompt the best
+	Ratings   dataset.Ref  `json:"ratings"` // of them, with the same ids
+	Scorer    string       `json:"scorer"`  // name of the model that scored
+	Author    string       `json:"author"`  // name of the model that answered; "": what the rows say
+	Best      bool         `json:"best"`    // of several answers to a prompt the best
 	MinScore  float64      `json:"min_score"`
 	MinGap    float64      `json:"min_gap"`
 	Output    string       `json:"output"`

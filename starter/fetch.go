@@ -125,7 +125,7 @@ func (c *reportCmd) Run(a *app) error {
 type pullCmd struct {
 	runName
 	settings
-	Set       string `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds" help:"Dataset, one of ${enum} (default: ${default})."`
+	Set       string `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default})."`
 	Iteration int    `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
 	Out       string `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
 	Format    string `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows."`

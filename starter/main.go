@@ -53,6 +53,7 @@ type app struct {
 // cli is the command line. The help of each command stands beside it.
 type cli struct {
 	Start   startCmd   `cmd:"" help:"Start a run, or find it where it is."`
+	Score   scoreCmd   `cmd:"" help:"Generate and score: prompts in, rated answers out, pushed to the Hub."`
 	Plan    planCmd    `cmd:"" help:"Tell what a run would ask, cost and take. Spends nothing."`
 	Ingest  ingestCmd  `cmd:"" help:"Explain what becomes of each piece of a source. Writes nothing."`
 	Watch   watchCmd   `cmd:"" help:"Watch a run until it ends or waits for you."`
@@ -66,6 +67,7 @@ type cli struct {
 	Fork    forkCmd    `cmd:"" help:"Start a new run from an iteration of another."`
 	Report  reportCmd  `cmd:"" help:"Download the HTML report of a run."`
 	Pull    pullCmd    `cmd:"" help:"Download a dataset of a run, as Parquet or JSONL."`
+	Push    pushCmd    `cmd:"" help:"Push what a run made to the Hugging Face Hub, or to a folder."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

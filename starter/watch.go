@@ -176,7 +176,11 @@ func (c *listCmd) Run(a *app) error {
 	table := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "RUN\tPHASE\tITERATION\tNOW\tSPENT\tSTARTED\tUPDATED")
 	for _, s := range all {
-		fmt.Fprintf(table, "%s\t%s\t%d/%d\t%s\t%s\t%s\t%s\n", s.Run, s.Phase, s.Iteration, s.Iterations, screen.Clean(doing(s)),
+		iteration := fmt.Sprintf("%d/%d", s.Iteration, s.Iterations)
+		if s.Recipe != "" {
+			iteration = s.Recipe
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Run, s.Phase, iteration, screen.Clean(doing(s)),
 			screen.Money(s.Spent), when(s.StartedAt), when(s.UpdatedAt))
 	}
 	if err := table.Flush(); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
+	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/serve"
 	serveopenai "github.com/selfalign/selfalign/internal/serve/openai"
@@ -35,6 +36,7 @@ type parts struct {
 	near     *activities.NearDuplicates
 	trainers *activities.Trainers
 	runs     *activities.Runs
+	publish  *activities.Publishing
 }
 
 // register serves what belongs to a role.
@@ -54,6 +56,7 @@ func (p *parts) register(w worker.Worker, role string) {
 		w.RegisterActivity(p.sources)
 		w.RegisterActivity(p.near)
 		w.RegisterActivity(p.runs)
+		w.RegisterActivity(p.publish)
 	case workflows.RoleTrain:
 		w.RegisterActivity(p.trainers)
 	}
@@ -102,7 +105,12 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		c.Bucket, c.Prefix = bucket, ""
 		return blob.Open(ctx, c)
 	}
+	datasets, err := hub.Connect(settings.Hub.Endpoint, settings.Hub.TokenEnv, log)
+	if err != nil {
+		return nil, err
+	}
 	return &parts{
+		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
 		sets:     &activities.Sets{Store: store},
 		near:     &activities.NearDuplicates{Store: store},

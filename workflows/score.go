@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
-	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/publish"
 	"github.com/selfalign/selfalign/internal/stage"
 )
@@ -103,7 +101,7 @@ func (r *scoreRun) steps(ctx workflow.Context) error {
 		return err
 	}
 	r.st.Results = append([]dataset.Ref{prompts, responses, ratings}, refsOf(leaves)...)
-	if err := r.publish(ctx, leaves, prompts, responses, ratings); err != nil {
+	if err := r.publish(ctx, leaves); err != nil {
 		return err
 	}
 	return r.finishScore(ctx, ratings)
@@ -211,14 +209,12 @@ func (r *scoreRun) keepOne(ctx workflow.Context, step string, work activities.Ke
 }
 
 // publish writes the files of the leaves, and sends them where the spec says, after a person agreed where it wants that.
-func (r *scoreRun) publish(ctx workflow.Context, leaves []publish.Leaf, prompts, responses, ratings dataset.Ref) error {
+func (r *scoreRun) publish(ctx workflow.Context, leaves []publish.Leaf) error {
 	var publishing *activities.Publishing
 	in := activities.ExportLeavesInput{Dir: fmt.Sprintf("runs/%s/export", r.name), Leaves: leaves, JSONL: r.spec.Push.JSONL}
-	push := activities.PushInput{Dir: in.Dir, Facts: r.facts(leaves, prompts, responses, ratings), Spec: &r.spec}
+	push := activities.PushInput{Dir: in.Dir, Facts: ScoreFacts(r.spec, r.st.Results), Spec: &r.spec}
 	if r.spec.Push.Hub != nil {
 		push.To = *r.spec.Push.Hub
-		push.Facts.License, push.Facts.Languages = push.To.License, push.To.Languages
-		push.Facts.Sources = append(push.Facts.Sources, push.To.Sources...)
 	}
 	err := r.step(ctx, "export", "files", func(ctx workflow.Context, _ int) (string, error) {
 		ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), "export")
@@ -277,37 +273,4 @@ func (r *scoreRun) send(ctx workflow.Context, step string, activity, input any) 
 		s.Done, s.Total, s.Detail = 1, 1, done.Address
 		return "", nil
 	})
-}
-
-// facts are what the card says of the run.
-func (r *scoreRun) facts(leaves []publish.Leaf, prompts, responses, ratings dataset.Ref) publish.Facts {
-	s := r.spec
-	f := publish.Facts{
-		Title: s.Name, Run: r.name, Distilled: true, Scores: ratings,
-		About: "Answers to instructions, each with a score from 1 to 5 and the reason for it, as in the curation step of " +
-			"[Self-Alignment with Instruction Backtranslation](https://arxiv.org/abs/2308.06259).",
-		Steps:   []publish.Step{{Name: "load", Dataset: prompts}},
-		Sources: []string{"Prompts: " + s.Load.Address()},
-	}
-	f.Method = append(f.Method, "Instructions were loaded from "+s.Load.Address()+"; exact duplicates were dropped.")
-	if g := s.Generate; g != nil {
-		f.Method = append(f.Method, fmt.Sprintf("%s answered each (%d answers, temperature %g, at most %d tokens).", g.Model, g.NumGenerations, g.Temperature, g.MaxTokens))
-		f.Models = append(f.Models, hub.CardModel{Role: "answers", Name: g.Model, Revision: g.Provider})
-		f.Steps = append(f.Steps, publish.Step{Name: "generate", Dataset: responses})
-	}
-	f.Models = append(f.Models, hub.CardModel{Role: "scores", Name: s.Score.Model, Revision: s.Score.Provider})
-	f.Method = append(f.Method, fmt.Sprintf("%s scored each pair from 1 to 5 and gave a reason (method %s, rubric %s, mean of %d).", s.Score.Model, s.Score.Method, s.Score.Rubric, s.Score.Samples))
-	f.Steps = append(f.Steps, publish.Step{Name: "score", Dataset: ratings})
-	kept := "All scored answers were kept"
-	if activities.KeepBest(s.Keep) {
-		kept = "The best answer to each instruction was kept"
-	}
-	if s.Keep.MinScore > 0 {
-		kept += fmt.Sprintf(", where its score is %g or more", r.threshold())
-	}
-	f.Method = append(f.Method, kept+".")
-	for _, l := range leaves {
-		f.Steps = append(f.Steps, publish.Step{Name: cmp.Or(map[string]string{"default": "keep"}[l.Config], l.Config), Dataset: l.Dataset})
-	}
-	return f
 }

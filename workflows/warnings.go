@@ -23,14 +23,18 @@ const (
 func warnings(stages []StageStatus, sets []IterationSummary, now *eval.Calibration) []string {
 	var out []string
 	say := func(t int, format string, args ...any) {
-		out = append(out, fmt.Sprintf("iteration %d: ", t)+fmt.Sprintf(format, args...))
+		where := fmt.Sprintf("iteration %d: ", t)
+		if t == 0 { // a recipe has none
+			where = ""
+		}
+		out = append(out, where+fmt.Sprintf(format, args...))
 	}
 	done := map[int]bool{}
 	for _, set := range sets {
 		done[set.Iteration] = true
 	}
 	for _, s := range stages {
-		if s.Name != "rate" {
+		if s.Name != "rate" && s.Name != "score" {
 			continue
 		}
 		warnRatings(s, say)

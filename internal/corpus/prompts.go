@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +14,6 @@ import (
 
 	"github.com/selfalign/selfalign/internal/dataset"
 )
-
 
 // promptNames are the names under which data sets keep prompts, in the order in which they are tried.
 var promptNames = []string{"instruction", "prompt", "question", "query", "input"}

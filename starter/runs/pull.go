@@ -29,6 +29,15 @@ func (c *Client) Datasets(ctx context.Context, run string, iteration int) (map[d
 	if err != nil {
 		return nil, err
 	}
+	seen, err := c.Status(ctx, run) // it knows iterations that ended after the newest state was saved
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range seen.Results {
+		if _, twice := out[ref.Kind]; !twice { // of two curated sets the first is what was kept
+			out[ref.Kind] = ref
+		}
+	}
 	newest := -1
 	for n := range states {
 		newest = max(newest, n)
@@ -40,10 +49,6 @@ func (c *Client) Datasets(ctx context.Context, run string, iteration int) (map[d
 		}
 		out[dataset.KindSeeds], out[dataset.KindSegments], out[dataset.KindCandidates] = state.Seeds, state.Segments, state.Candidates
 		sets = state.Sets
-	}
-	seen, err := c.Status(ctx, run) // it knows iterations that ended after the newest state was saved
-	if err != nil {
-		return nil, err
 	}
 	if len(seen.Sets) > len(sets) {
 		sets = seen.Sets
@@ -207,6 +212,14 @@ func (c *Client) WriteJSONL(ctx context.Context, ref dataset.Ref, w io.Writer) (
 		return writeRows(dataset.Rows[dataset.Rating](ctx, c.Store, ref), w)
 	case dataset.KindTraining:
 		return writeRows(dataset.Rows[dataset.Example](ctx, c.Store, ref), w)
+	case dataset.KindPrompts:
+		return writeRows(dataset.Rows[dataset.Prompt](ctx, c.Store, ref), w)
+	case dataset.KindResponses:
+		return writeRows(dataset.Rows[dataset.Response](ctx, c.Store, ref), w)
+	case dataset.KindCurated:
+		return writeRows(dataset.Rows[dataset.Scored](ctx, c.Store, ref), w)
+	case dataset.KindPreferences:
+		return writeRows(dataset.Rows[dataset.Preference](ctx, c.Store, ref), w)
 	default:
 		return 0, fmt.Errorf("pull: rows of kind %q are not known here", ref.Kind)
 	}

@@ -13,6 +13,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
+	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/workflows"
 )
 
@@ -93,12 +94,18 @@ func (c *Client) query(ctx context.Context, run string) (workflows.Status, error
 
 // recorded is the status of a run that has said nothing yet.
 func (c *Client) recorded(ctx context.Context, run string) (workflows.Status, error) {
-	var in workflows.SelfTrainInput
+	var in struct {
+		workflows.SelfTrainInput
+		Score *config.Score `json:"score"`
+	}
 	if err := c.getJSON(ctx, recordKey(run), &in); err != nil {
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("run %s: %w in %s. Try: starter list", run, ErrNotFound, c.Store.URI("runs"))
 		}
 		return workflows.Status{}, err
+	}
+	if in.Score != nil {
+		return workflows.Status{Run: run, Phase: PhaseStarting, Budget: in.Score.Budget, Recipe: workflows.RecipeScore}, nil
 	}
 	return workflows.Status{Run: run, Phase: PhaseStarting, Iterations: in.Spec.Iterations, Budget: in.Spec.Budget}, nil
 }
@@ -225,7 +232,7 @@ func (c *Client) executions(ctx context.Context) (map[string]enumspb.WorkflowExe
 	defer cancel()
 	out, began := map[string]enumspb.WorkflowExecutionStatus{}, map[string]time.Time{}
 	request := &workflowservice.ListWorkflowExecutionsRequest{
-		Namespace: c.Namespace, PageSize: 1000, Query: "WorkflowType = '" + workflows.TypeSelfTrain + "'",
+		Namespace: c.Namespace, PageSize: 1000, Query: "WorkflowType IN ('" + workflows.TypeSelfTrain + "', '" + workflows.TypeScore + "')",
 	}
 	for range 100 { // 100,000 executions are enough for a list that a person reads
 		page, err := c.Temporal.ListWorkflow(ctx, request)

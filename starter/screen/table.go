@@ -257,7 +257,7 @@ func histograms(seen runs.Seen) []scores {
 		have[set.Iteration] = true
 	}
 	for _, s := range seen.Stages {
-		if len(s.Histogram) > 0 && !have[s.Iteration] && strings.HasPrefix(s.Name, "rate") {
+		if len(s.Histogram) > 0 && !have[s.Iteration] && (strings.HasPrefix(s.Name, "rate") || s.Name == "score") {
 			out = append(out, scores{s.Iteration, round(s.Histogram), 0, false})
 			have[s.Iteration] = true
 		}

@@ -1,0 +1,136 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/hub"
+	"github.com/selfalign/selfalign/internal/publish"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// Publishable makes, or finds, the export of a run, and the facts of its card. A generate-and-score run has its export already. Of a
+// self-training run the curated set of an iteration (the newest when negative) becomes the default config, beside all
+// candidates and the seeds. Errors: ErrNotFound while the run has not come that far.
+func (c *Client) Publishable(ctx context.Context, run string, iteration int) (publish.Export, publish.Facts, error) {
+	seen, err := c.Status(ctx, run)
+	if err != nil {
+		return publish.Export{}, publish.Facts{}, err
+	}
+	if seen.Recipe == workflows.RecipeScore {
+		e, err := publish.Open(ctx, c.Store, "runs/"+run+"/export")
+		if err != nil {
+			if err = c.storeError(err); errors.Is(err, ErrNotFound) {
+				err = fmt.Errorf("run %s: results %w; it is %s. Try: starter watch %s", run, ErrNotFound, seen.Phase, run)
+			}
+			return e, publish.Facts{}, err
+		}
+		facts, err := c.scoreFacts(ctx, run, seen)
+		return e, facts, err
+	}
+	return c.trainingExport(ctx, run, iteration, seen)
+}
+
+// scoreFacts are the facts of a card for a push beside the one that the run itself made.
+func (c *Client) scoreFacts(ctx context.Context, run string, seen Seen) (publish.Facts, error) {
+	var in workflows.ScoreInput
+	if err := c.getJSON(ctx, recordKey(run), &in); err != nil {
+		return publish.Facts{}, err
+	}
+	facts := workflows.ScoreFacts(in.Spec, seen.Results)
+	text, err := yaml.Marshal(in.Spec)
+	if err != nil {
+		return facts, fmt.Errorf("card: %w", err)
+	}
+	facts.SpecName, facts.Spec = "score.yaml", string(text)
+	facts.Prompts, err = publish.PromptsOf(ctx, c.Store, facts.Scores)
+	return facts, err
+}
+
+func (c *Client) trainingExport(ctx context.Context, run string, iteration int, seen Seen) (publish.Export, publish.Facts, error) {
+	fail := func(err error) (publish.Export, publish.Facts, error) { return publish.Export{}, publish.Facts{}, err }
+	if len(seen.Sets) == 0 {
+		return fail(fmt.Errorf("run %s: curated set %w; it is %s. Try: starter watch %s", run, ErrNotFound, seen.Phase, run))
+	}
+	at := slices.IndexFunc(seen.Sets, func(s workflows.IterationSummary) bool { return s.Iteration == iteration })
+	if iteration < 0 {
+		at = len(seen.Sets) - 1
+	}
+	if at < 0 {
+		return fail(fmt.Errorf("run %s: curated set of iteration %d %w", run, iteration, ErrNotFound))
+	}
+	set := seen.Sets[at]
+	have, err := c.Datasets(ctx, run, set.Iteration)
+	if err != nil {
+		return fail(err)
+	}
+	spec, err := c.Spec(ctx, run)
+	if err != nil {
+		return fail(err)
+	}
+	leaves := []publish.Leaf{{Config: "curated", Default: true, Dataset: set.Training, Origin: dataset.OriginAugmented}}
+	if ref, ok := have[dataset.KindCandidates]; ok {
+		leaves = append(leaves, publish.Leaf{Config: "augmented", Dataset: ref})
+	}
+	if ref, ok := have[dataset.KindSeeds]; ok {
+		leaves = append(leaves, publish.Leaf{Config: "seeds", Dataset: ref})
+	}
+	e, err := publish.Write(ctx, c.Store, fmt.Sprintf("runs/%s/%02d/export", run, set.Iteration), leaves, true, func() {})
+	if err != nil {
+		return fail(err)
+	}
+	facts := publish.Facts{
+		Title: fmt.Sprintf("%s, iteration %d", run, set.Iteration), Run: run, Distilled: seen.Distilled, Scores: set.Ratings,
+		About: "Instructions written by a backward model for human-written texts, rated and selected: " +
+			"[Self-Alignment with Instruction Backtranslation](https://arxiv.org/abs/2308.06259). The config `curated` holds the selected pairs, " +
+			"`augmented` all that were generated, `seeds` the human-written pairs that the models were trained on first.",
+		Method: []string{
+			"Documents were cut into segments, the future outputs.",
+			fmt.Sprintf("A backward model, trained from %s on the reversed seeds, wrote an instruction for each segment.", spec.Model.Base),
+			fmt.Sprintf("%s rated each pair from 1 to 5; pairs with %g or more were selected.", set.Judge.Name, set.Threshold),
+		},
+		Models:  []hub.CardModel{{Role: "judge", Name: set.Judge.Name, Revision: set.Judge.Revision}},
+		Steps:   []publish.Step{{Name: "rate", Dataset: set.Ratings}, {Name: "select", Dataset: set.Training}},
+		Sources: []string{"Seeds and documents: as the spec below names them; their licences go with the texts."},
+	}
+	for _, k := range []dataset.Kind{dataset.KindCandidates, dataset.KindSegments, dataset.KindSeeds} {
+		if ref, ok := have[k]; ok {
+			facts.Steps = append([]publish.Step{{Name: string(k), Dataset: ref}}, facts.Steps...)
+		}
+	}
+	text, err := yaml.Marshal(spec)
+	if err != nil {
+		return fail(fmt.Errorf("card: %w", err))
+	}
+	facts.SpecName, facts.Spec = "run.yaml", string(text)
+	facts.Prompts, err = publish.PromptsOf(ctx, c.Store, set.Ratings)
+	return e, facts, err
+}
+
+// DownloadExport writes an export and its card to a folder: Parquet, or JSONL where the export has it. Each file appears whole or
+// not at all.
+func (c *Client) DownloadExport(ctx context.Context, e publish.Export, folder string, jsonl bool) (int, error) {
+	n := 0
+	for _, f := range e.Files {
+		if f.JSONL != jsonl {
+			continue
+		}
+		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
+			return n, fmt.Errorf("export names the file %q", f.Path)
+		}
+		if err := c.Download(ctx, f.Key, filepath.Join(folder, filepath.FromSlash(f.Path))); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("the export has no JSONL: %w. Try: push: {jsonl: true} in the spec, or Parquet", ErrNotFound)
+	}
+	return n, nil
+}
