@@ -127,7 +127,7 @@ func (r *scoreRun) loadPrompts(ctx workflow.Context, kind dataset.Kind, to *data
 	}
 	in := IngestInput{
 		Run: r.name, Stage: r.key("load"), Queue: r.in.Queue, Kind: kind, Data: r.spec.Data, Dir: r.dir(0, kind), Spec: r.in.Digest,
-		Sources: []config.Source{{Path: l.Address(), Format: l.Format, Language: "any"}}, Prompts: read,
+		Sources: []config.Source{{Path: l.Path, Format: l.Format, Language: "any", Config: l.Config, Split: l.Split, Revision: l.Revision}}, Prompts: read,
 	}
 	return r.step(ctx, "load", "rows", func(ctx workflow.Context, _ int) (string, error) {
 		out, err := r.runChild(ctx, in.Stage, Ingest, in)
