@@ -173,12 +173,12 @@ func TestScoreWaitsForAPersonAndForTheHub(t *testing.T) {
 		env.RegisterDelayedCallback(func() {
 			s := look(env)
 			seen = append(seen, s.Phase+" "+s.Gate+fmt.Sprint(len(p.done)))
-			update(env, t, UpdateApprove, Approval{Gate: config.GatePublish, By: "me"})
+			update[Status](t, env, UpdateApprove, nil, Approval{Gate: config.GatePublish, By: "me"})
 		}, time.Hour)
 		env.RegisterDelayedCallback(func() {
 			s := look(env)
 			seen = append(seen, s.Phase+" "+fmt.Sprint(strings.Contains(s.Message, "the token may not write")))
-			update(env, t, UpdateRetry)
+			update[Status](t, env, UpdateRetry, nil)
 		}, 2*time.Hour)
 	})
 	if err != nil || s.Phase != PhaseCompleted {
