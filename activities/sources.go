@@ -17,6 +17,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/contamination"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/intake"
@@ -38,7 +39,8 @@ type Sources struct {
 	// Bucket opens another bucket for reading, with the credentials of the store.
 	Bucket func(ctx context.Context, bucket string) (*blob.Store, error)
 
-	mapping atomic.Int64 // map tasks in work
+	mapping    atomic.Int64 // map tasks in work
+	evaluation indexes
 }
 
 // ListInput names the sources of a dataset.
@@ -48,6 +50,9 @@ type ListInput struct {
 	Dir     string          `json:"dir"`
 	// OneTask has one map task read all files, so that a number of rows can be counted off.
 	OneTask bool `json:"one_task,omitempty"`
+
+	Decontaminate config.Decontaminate `json:"decontaminate,omitzero"`
+	Seeds         []config.Source      `json:"seeds,omitempty"` // of the run, where segments are kept clean of them
 }
 
 // Listing says how many map tasks there are. The files of each lie in S3.
@@ -75,6 +80,8 @@ type MapInput struct {
 	Segments config.Segments `json:"segments"`
 	// Prompts says how prompts and responses are read.
 	Prompts *corpus.PromptOptions `json:"prompts,omitempty"`
+
+	Decontaminate bool `json:"decontaminate,omitempty"`
 }
 
 // PlanInput asks how many partitions the spilled rows need.
@@ -133,6 +140,9 @@ func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error
 		if len(files) > maxFiles {
 			return Listing{}, blocked("source", fmt.Errorf("more than %d files", maxFiles), "pack them into fewer, for instance as JSONL, and start a new run")
 		}
+	}
+	if err := s.listEvaluation(ctx, in); err != nil {
+		return Listing{}, err
 	}
 	out := Listing{Files: len(files)}
 	for _, f := range files {
@@ -308,6 +318,11 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 	if err := json.Unmarshal(body, &files); err != nil {
 		return fmt.Errorf("map task %d: %w", in.Task, err)
 	}
+	index, err := s.evaluationIndex(ctx, in)
+	if err != nil {
+		return err
+	}
+	told := mapSummary{Sources: map[string]*dataset.Tally{}, Examples: dataset.Examples{}}
 	spiller := dataset.NewSpiller[T](s.Store, in.Dir+"/"+ingestFolder, spillName(in.Task), spillMemory)
 	defer spiller.Discard()
 	s.mapping.Add(1)
@@ -320,10 +335,14 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 			break
 		}
 		read := int64(0)
-		if err := s.mapFile(ctx, rest, f, func(item corpus.Item) error {
+		tally := told.of(f.Source.Path)
+		if err := s.mapFile(ctx, rest, f, index, func(item corpus.Item) error {
 			beat.at(1)
 			spiller.Hold(spillMemory / int(s.mapping.Load()))
 			read++
+			if in.Prompts == nil {
+				item.Tally(tally, told.Examples)
+			}
 			if item.Reject != nil {
 				return spiller.Reject(ctx, *item.Reject)
 			}
@@ -337,24 +356,37 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 			rest.Prompts = &left
 		}
 	}
-	summary, err := spiller.Close(ctx)
-	if err != nil {
+	if told.SpillSummary, err = spiller.Close(ctx); err != nil {
 		return err
 	}
-	body, err = json.Marshal(summary)
+	body, err = json.Marshal(told)
 	if err != nil {
 		return fmt.Errorf("map task %d: %w", in.Task, err)
 	}
 	return s.Store.Put(ctx, summaryKey(in.Dir, in.Task), body)
 }
 
+// mapSummary is what a map task tells of its rows.
+type mapSummary struct {
+	dataset.SpillSummary
+	Sources  map[string]*dataset.Tally `json:"sources,omitempty"` // by the path of the source
+	Examples dataset.Examples          `json:"examples,omitempty"`
+}
+
+func (m mapSummary) of(source string) *dataset.Tally {
+	if m.Sources[source] == nil {
+		m.Sources[source] = &dataset.Tally{}
+	}
+	return m.Sources[source]
+}
+
 // mapFile reads one file and hands over its rows. A table without the columns asked for needs a person.
-func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(corpus.Item) error) error {
+func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, index *contamination.Index, take func(corpus.Item) error) error {
 	store, err := s.store(ctx, f.Bucket, f.Own)
 	if err != nil {
 		return err
 	}
-	for item, err := range itemsOf(ctx, in, f, store) {
+	for item, err := range itemsOf(ctx, in, f, store, index) {
 		var column *corpus.ColumnError
 		if errors.As(err, &column) {
 			return blocked("source", err, "name the columns under the source in the spec, then start a new run")
@@ -369,24 +401,32 @@ func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, take func(co
 	return nil
 }
 
-func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store) iter.Seq2[corpus.Item, error] {
-	from := intake.File{
+// opened returns a file of a store as package intake takes it.
+func opened(f file, store *blob.Store) intake.File {
+	return intake.File{
 		Name:   f.Name,
 		Stream: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, f.Key) },
 		At:     func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, f.Key) },
 	}
+}
+
+func seedOptions(s config.Source) corpus.SeedOptions {
+	return corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
+}
+
+func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store, index *contamination.Index) iter.Seq2[corpus.Item, error] {
+	from := opened(f, store)
 	if in.Prompts != nil {
 		opts := *in.Prompts
 		opts.Format = f.Source.Format
 		return intake.Prompts(ctx, from, opts)
 	}
 	if in.Kind == dataset.KindSeeds {
-		return intake.Seeds(ctx, from, corpus.SeedOptions{
-			Format: f.Source.Format, Instruction: f.Source.Instruction, Output: f.Source.Output, Language: f.Source.Language,
-		})
+		return intake.Seeds(ctx, from, seedOptions(f.Source))
 	}
 	return intake.Documents(ctx, from, corpus.DocumentOptions{
 		Format: f.Source.Format, Text: f.Source.Text, Language: f.Source.Language, Segments: corpus.SegmentRules(in.Segments),
+		Contaminated: contaminated(index),
 	})
 }
 
@@ -394,19 +434,26 @@ func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store) iter.S
 func (s *Sources) PlanPartitions(ctx context.Context, in PlanInput) (MergePlan, error) {
 	defer newHeart(ctx).keep()()
 	var spills []dataset.SpillRef
+	var funnel dataset.Funnel
 	out := MergePlan{Key: in.Dir + "/" + ingestFolder + "/plan.json"}
 	for task := range in.Tasks {
 		body, err := s.Store.Get(ctx, summaryKey(in.Dir, task))
 		if err != nil {
 			return out, err
 		}
-		var summary dataset.SpillSummary
+		var summary mapSummary
 		if err := json.Unmarshal(body, &summary); err != nil {
 			return out, fmt.Errorf("summary of map task %d: %w", task, err)
 		}
+		funnel.Add(summary.Sources, summary.Examples)
 		out.Rows += summary.Rows
 		out.Input += summary.Rows + summary.Rejected
 		spills = append(spills, summary.Spills...)
+	}
+	if funnel.Total.Pieces > 0 || len(funnel.Total.Whole) > 0 {
+		if err := dataset.WriteFunnel(ctx, s.Store, in.Dir, funnel); err != nil {
+			return out, err
+		}
 	}
 	minBits := 0
 	if in.Data.MinPartitions > 1 {

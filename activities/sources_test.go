@@ -27,6 +27,10 @@ type shuffle struct {
 	kind    dataset.Kind
 	dir     string
 	data    config.Data
+
+	segments      config.Segments
+	decontaminate config.Decontaminate
+	seeds         []config.Source
 }
 
 func newShuffle(t *testing.T, kind dataset.Kind, elsewhere ...*blob.Store) *shuffle {
@@ -39,7 +43,7 @@ func newShuffle(t *testing.T, kind dataset.Kind, elsewhere ...*blob.Store) *shuf
 		}
 		return nil, fmt.Errorf("no bucket %s", bucket)
 	}}
-	return &shuffle{t: t, env: activityEnv(t, s), sources: s, kind: kind, dir: "runs/r/00/" + string(kind), data: config.Data{RowsPerPartition: 4096, MinPartitions: 4}}
+	return &shuffle{t: t, env: activityEnv(t, s), sources: s, kind: kind, dir: "runs/r/00/" + string(kind), data: config.Data{RowsPerPartition: 4096, MinPartitions: 4}, segments: config.DefaultRun().Segments}
 }
 
 func do[T any](s *shuffle, name string, in any) (out T, err error) {
@@ -54,12 +58,12 @@ func do[T any](s *shuffle, name string, in any) (out T, err error) {
 // run shuffles the sources into a committed dataset.
 func (s *shuffle) run(sources ...config.Source) (dataset.Ref, error) {
 	s.t.Helper()
-	listing, err := do[Listing](s, "ListSources", ListInput{Kind: s.kind, Sources: sources, Dir: s.dir})
+	listing, err := do[Listing](s, "ListSources", ListInput{Kind: s.kind, Sources: sources, Dir: s.dir, Decontaminate: s.decontaminate, Seeds: s.seeds})
 	if err != nil {
 		return dataset.Ref{}, err
 	}
 	for task := range listing.Tasks {
-		in := MapInput{Kind: s.kind, Dir: s.dir, Task: task, Segments: config.DefaultRun().Segments}
+		in := MapInput{Kind: s.kind, Dir: s.dir, Task: task, Segments: s.segments, Decontaminate: s.decontaminate.On()}
 		if _, err := do[any](s, "MapSources", in); err != nil {
 			return dataset.Ref{}, err
 		}

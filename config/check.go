@@ -201,6 +201,7 @@ func (r Run) check() problems {
 	if s := r.Segments; s.MinChars > s.MaxChars && s.MaxChars > 0 {
 		ps.add("segments.min_chars", fmt.Sprintf("must not be above max_chars, which is %d", s.MaxChars), strconv.Itoa(s.MinChars), "")
 	}
+	ps.evaluationSets(r.Decontaminate.Sets)
 	for i, l := range r.Segments.Languages {
 		if !language.MatchString(l) {
 			ps.add(fmt.Sprintf("segments.languages[%d]", i), "must be an ISO 639-1 code, or any", quote(l), "en")

@@ -13,6 +13,8 @@ type Run struct {
 	Segments Segments `yaml:"segments" json:"segments"`
 	// Segments that are dropped since another says almost the same.
 	NearDuplicates NearDuplicates `yaml:"near_duplicates" json:"near_duplicates,omitzero"`
+	// What evaluation sets hold, and segments must not.
+	Decontaminate Decontaminate `yaml:"decontaminate" json:"decontaminate,omitzero"`
 	// How datasets are laid out.
 	Data Data `yaml:"data" json:"data"`
 	// What is trained, by whom, and where the results answer.
@@ -228,12 +230,12 @@ func DefaultRun() Run {
 			LanguageConfidence: 0.8,
 		},
 		NearDuplicates: NearDuplicates{NGram: 5, Permutations: 128},
-
-		Data:       Data{RowsPerPartition: 4096, MinPartitions: 1},
-		Augment:    Augment{Mode: AugmentAuto, Sampling: sampling},
-		Rate:       Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},
-		Curate:     Curate{Threshold: 4.5},
-		Iterations: 2,
+		Decontaminate:  Decontaminate{NGram: 13},
+		Data:           Data{RowsPerPartition: 4096, MinPartitions: 1},
+		Augment:        Augment{Mode: AugmentAuto, Sampling: sampling},
+		Rate:           Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},
+		Curate:         Curate{Threshold: 4.5},
+		Iterations:     2,
 	}
 	r.Rate.MaxTokens = 1024
 	return r

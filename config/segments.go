@@ -1,5 +1,7 @@
 package config
 
+import "fmt"
+
 // What becomes of text that is longer than a segment may be and has no lower headers by which to open it.
 const (
 	// LongReject turns it away, as the paper does.
@@ -46,7 +48,7 @@ type Segments struct {
 // Decontaminate keeps out of the training data what evaluation sets hold: a segment that shares an n-gram of words with one of
 // their texts is rejected. Absent sets: off.
 type Decontaminate struct {
-	// Evaluation sets: JSONL, Parquet or text.
+	// The evaluation sets.
 	Sets []EvalSet `yaml:"sets" json:"sets,omitempty" jsonschema:"maxItems=100"`
 	// Words in an n-gram, in lower case and without punctuation. 13 is that of GPT-3 (Brown et al. 2020, appendix C). Shorter texts of at least 8 words count whole.
 	NGram int `yaml:"ngram" json:"ngram,omitempty" jsonschema:"minimum=8,maximum=50"`
@@ -54,22 +56,63 @@ type Decontaminate struct {
 	Seeds bool `yaml:"seeds" json:"seeds,omitempty"`
 }
 
+// SeedSet is the name under which seeds are counted among evaluation sets.
+const SeedSet = "seeds"
+
 // On reports whether there is anything to keep out.
 func (d Decontaminate) On() bool { return len(d.Sets) > 0 || d.Seeds }
+
+// sources returns the sets as sources.
+func (d Decontaminate) sources() []Source {
+	out := make([]Source, len(d.Sets))
+	for i, s := range d.Sets {
+		out[i] = s.Source()
+	}
+	return out
+}
 
 // EvalSet is an evaluation set.
 type EvalSet struct {
 	// Name of the set in rejects and reports.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]{0\\,62}$"`
-	// A file or folder, relative to the spec's own folder, or an address, as of any source.
+	// Where it is, as of any source.
 	Path string `yaml:"path" json:"path" jsonschema:"required"`
-	// What the files hold: auto, jsonl, parquet or text. The default goes by the name and the first bytes.
+	// What the files hold: auto, jsonl, parquet or text (each paragraph a row). The default goes by the name and the first bytes.
 	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=jsonl,enum=parquet,enum=text"`
-	// Fields or columns that hold texts; a.b for one inside another. Absent: every text of a record.
-	Fields []string `yaml:"fields" json:"fields,omitempty" jsonschema:"maxItems=100"`
+	// Fields or columns that hold the texts to be looked for; a.b for one inside another. Absent: every text of a row.
+	Fields []string `yaml:"fields" json:"fields,omitempty" jsonschema:"maxItems=100,uniqueItems=true"`
+	// Hub: config of the dataset.
+	Config string `yaml:"config" json:"config,omitempty"`
+	// Hub: split. Name one for sets that have several.
+	Split string `yaml:"split" json:"split,omitempty"`
+	// Hub: branch, tag or commit; default: main.
+	Revision string `yaml:"revision" json:"revision,omitempty"`
 }
 
-// Source returns the set as a source.
-func (s EvalSet) Source() Source { return Source{Path: s.Path, Format: s.Format} }
-
 func (s *EvalSet) setDefaults() { *s = EvalSet{Format: "auto"} }
+
+// Source returns the set as a source.
+func (s EvalSet) Source() Source {
+	var out Source
+	out.setDefaults()
+	out.Path, out.Format, out.Config, out.Split, out.Revision = s.Path, s.Format, s.Config, s.Split, s.Revision
+	return out
+}
+
+func (ps *problems) evaluationSets(sets []EvalSet) {
+	seen := map[string]int{}
+	for i, s := range sets {
+		at := fmt.Sprintf("decontaminate.sets[%d].name", i)
+		j, twice := seen[s.Name]
+		switch {
+		case s.Name == "":
+		case s.Name == SeedSet:
+			ps.add(at, "is the name under which the seeds are counted", quote(s.Name), "another one")
+		case twice:
+			ps.add(at, fmt.Sprintf("is the name of sets[%d] too", j), quote(s.Name), "another one")
+		default:
+			seen[s.Name] = i
+		}
+	}
+	ps.sources("decontaminate.sets", Decontaminate{Sets: sets}.sources(), []string{"auto", "jsonl", "parquet", "text"})
+}

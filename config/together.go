@@ -10,6 +10,7 @@ func CheckTogether(r Run, w Worker) error {
 	var ps problems
 	ps.mayRead("seeds", r.Seeds, w)
 	ps.mayRead("documents", r.Documents, w)
+	ps.mayRead("decontaminate.sets", r.Decontaminate.sources(), w)
 	ps.reference("model.trainer", r.Model.Trainer, "trainer", w.Trainers)
 	if r.Model.Server != "" {
 		ps.reference("model.server", r.Model.Server, "server", w.Servers)

@@ -159,7 +159,7 @@ func DefaultWorker() Worker {
 		Temporal: Temporal{Queue: "selfalign"},
 		Sources:  Sources{PathsBase: "https://data.commoncrawl.org/"},
 		Process: Process{
-			Queues: []string{"control", "llm", "cpu", "train"},
+			Queues:    []string{"control", "llm", "cpu", "train"},
 			LogFormat: "auto", LogLevel: "info", StopTimeout: Duration(30 * time.Second),
 		},
 	}

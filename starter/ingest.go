@@ -77,12 +77,18 @@ type explained struct {
 // Run is the command.
 func (c *ingestCmd) Run(a *app) error {
 	rules := config.DefaultRun().Segments
+	var contaminated func(string) []corpus.Hit
 	if c.Spec != "" {
 		spec, err := config.LoadRun(c.Spec)
 		if err != nil {
 			return err
 		}
 		rules = spec.Segments
+		if !c.Seeds {
+			if contaminated, err = localIndex(a, spec, filepath.Dir(c.Spec)); err != nil {
+				return err
+			}
+		}
 	}
 	files, err := runs.LocalFiles(c.Explain)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +101,7 @@ func (c *ingestCmd) Run(a *app) error {
 	seen := map[string]bool{}
 	last := [2]string{}
 	for _, f := range files {
-		for item, err := range c.read(a, filepath.ToSlash(f.Name), f.Path, rules) {
+		for item, err := range c.read(a, filepath.ToSlash(f.Name), f.Path, rules, contaminated) {
 			var column *corpus.ColumnError
 			if errors.As(err, &column) {
 				return usage(err.Error())
@@ -117,7 +123,7 @@ func (c *ingestCmd) Run(a *app) error {
 	return out.write(a)
 }
 
-func (c *ingestCmd) read(a *app, name, path string, rules config.Segments) func(func(corpus.Item, error) bool) {
+func (c *ingestCmd) read(a *app, name, path string, rules config.Segments, contaminated func(string) []corpus.Hit) func(func(corpus.Item, error) bool) {
 	file := intake.Local(name, path)
 	if c.Seeds {
 		return intake.Seeds(a.ctx, file, corpus.SeedOptions{
@@ -125,7 +131,7 @@ func (c *ingestCmd) read(a *app, name, path string, rules config.Segments) func(
 		})
 	}
 	return intake.Documents(a.ctx, file, corpus.DocumentOptions{
-		Format: c.Format, Text: c.Text, Language: c.Language, Segments: corpus.SegmentRules(rules),
+		Format: c.Format, Text: c.Text, Language: c.Language, Segments: corpus.SegmentRules(rules), Contaminated: contaminated,
 	})
 }
 

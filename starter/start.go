@@ -110,7 +110,11 @@ func startedLine(s runs.Started) string {
 // checkSources lists the local sources, so that those which cannot be uploaded are found before anything is sent.
 func checkSources(spec config.Run, dir string) error {
 	var wrong []string
-	for field, sources := range map[string][]config.Source{"seeds": spec.Seeds, "documents": spec.Documents} {
+	var sets []config.Source
+	for _, s := range spec.Decontaminate.Sets {
+		sets = append(sets, s.Source())
+	}
+	for field, sources := range map[string][]config.Source{"seeds": spec.Seeds, "documents": spec.Documents, "decontaminate.sets": sets} {
 		for i, s := range sources {
 			if strings.HasPrefix(s.Path, "s3://") {
 				continue

@@ -26,6 +26,9 @@ type IngestInput struct {
 	NearDuplicates config.NearDuplicates `json:"near_duplicates,omitzero"`
 	// Prompts says how prompts and responses are read.
 	Prompts *corpus.PromptOptions `json:"prompts,omitempty"`
+
+	Decontaminate config.Decontaminate `json:"decontaminate,omitzero"` // of segments
+	Seeds         []config.Source      `json:"seeds,omitempty"`        // where segments are kept clean of them
 }
 
 // Ingest is a sort-based shuffle: map tasks read the sources and spill rows sorted by id, the number of partitions is
@@ -44,7 +47,10 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 		return out, removeSpills(ctx, in)
 	}
 	var listing activities.Listing
-	list := activities.ListInput{Kind: in.Kind, Sources: in.Sources, Dir: in.Dir, OneTask: in.Prompts != nil && in.Prompts.Limit > 0}
+	list := activities.ListInput{
+		Kind: in.Kind, Sources: in.Sources, Dir: in.Dir, OneTask: in.Prompts != nil && in.Prompts.Limit > 0,
+		Decontaminate: in.Decontaminate, Seeds: in.Seeds,
+	}
 	bulkCPU := bulk(ctx, QueueName(in.Queue, RoleCPU), "list sources")
 	if err := workflow.ExecuteActivity(bulkCPU, sources.ListSources, list).Get(ctx, &listing); err != nil {
 		return StageResult{}, err
@@ -97,7 +103,9 @@ func mapSources(ctx workflow.Context, in IngestInput, listing activities.Listing
 	selector := workflow.NewSelector(ctx)
 	for {
 		for failure == nil && inWork < cpuWindow && next < listing.Tasks {
-			task := activities.MapInput{Kind: in.Kind, Dir: in.Dir, Task: next, Segments: in.Segments, Prompts: in.Prompts}
+			task := activities.MapInput{
+				Kind: in.Kind, Dir: in.Dir, Task: next, Segments: in.Segments, Prompts: in.Prompts, Decontaminate: in.Decontaminate.On(),
+			}
 			cpu := bulk(ctx, QueueName(in.Queue, RoleCPU), fmt.Sprintf("read sources %d/%d", next+1, listing.Tasks))
 			next++
 			inWork++

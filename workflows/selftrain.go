@@ -158,6 +158,11 @@ func (r *run) ingestKind(ctx workflow.Context, kind dataset.Kind, sources []conf
 		Run: r.name, Stage: r.key("ingest " + string(kind)), Queue: r.in.Queue, Kind: kind, Sources: sources,
 		Segments: r.in.Spec.Segments, NearDuplicates: r.in.Spec.NearDuplicates, Data: r.in.Spec.Data, Dir: r.dir(0, kind), Spec: r.in.Digest,
 	}
+	if kind == dataset.KindSegments && r.in.Spec.Decontaminate.On() {
+		if in.Decontaminate = r.in.Spec.Decontaminate; in.Decontaminate.Seeds {
+			in.Seeds = r.in.Spec.Seeds
+		}
+	}
 	return r.step(ctx, "ingest "+string(kind), "rows", func(ctx workflow.Context, _ int) (string, error) {
 		out, err := r.runChild(ctx, in.Stage, Ingest, in)
 		if err != nil || out.Stop != "" {

@@ -67,7 +67,10 @@ func Seeds(ctx context.Context, name string, r io.Reader, opts SeedOptions) iter
 	return func(yield func(Item, error) bool) {
 		s := newSource(ctx, r)
 		defer s.close()
-		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool { return yield(it, nil) }}
+		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool {
+			it.First = true // a record is a document
+			return yield(it, nil)
+		}}
 		if bytes.HasPrefix(s.peek(), []byte("PAR1")) {
 			yield(Item{}, fmt.Errorf("read %s: %w", name, ErrRandomAccess))
 			return

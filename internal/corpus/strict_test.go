@@ -32,7 +32,7 @@ func TestStrict(t *testing.T) {
 	} {
 		tt.rules.MinChars = 3
 		n := 0
-		for item, err := range Documents(t.Context(), "a.txt", strings.NewReader(tt.text), DocumentOptions{Language: "any", Segments: tt.rules}) {
+		for item, err := range Documents(t.Context(), "a.txt", strings.NewReader("A title\n\n"+tt.text), DocumentOptions{Language: "any", Segments: tt.rules}) {
 			check(t, item, err)
 			reason := ""
 			if item.Reject != nil {

@@ -47,6 +47,15 @@ func (c *Client) Prepare(ctx context.Context, spec config.Run, dir string, progr
 			}
 		}
 	}
+	spec.Decontaminate.Sets = slices.Clone(spec.Decontaminate.Sets)
+	for i, set := range spec.Decontaminate.Sets {
+		if strings.Contains(set.Path, "://") {
+			continue
+		}
+		if spec.Decontaminate.Sets[i].Path, err = c.upload(ctx, Local(dir, set.Path), progress); err != nil {
+			return spec, err
+		}
+	}
 	return spec, nil
 }
 

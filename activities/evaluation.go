@@ -1,0 +1,206 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/contamination"
+	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/intake"
+)
+
+// maxIndexes is how many runs' evaluation sets a process holds at a time.
+const maxIndexes = 2
+
+// evaluation is what segments are kept clean of: it is listed once, beside the sources, and every map task reads it.
+type evaluation struct {
+	NGram int             `json:"ngram"`
+	Sets  []evaluationSet `json:"sets"`
+}
+
+type evaluationSet struct {
+	Name   string   `json:"name"`
+	Fields []string `json:"fields,omitempty"`
+	Seeds  bool     `json:"seeds,omitempty"` // the files hold seeds: both sides of each pair count
+	Files  []file   `json:"files"`
+}
+
+func evaluationKey(dir string) string { return dir + "/" + ingestFolder + "/evaluation.json" }
+
+// listEvaluation finds the files of the evaluation sets and writes down which they are.
+func (s *Sources) listEvaluation(ctx context.Context, in ListInput) error {
+	if !in.Decontaminate.On() {
+		return nil
+	}
+	listed := evaluation{NGram: in.Decontaminate.NGram}
+	for _, set := range in.Decontaminate.Sets {
+		files, err := s.list(ctx, set.Source())
+		if err != nil {
+			return err
+		}
+		listed.Sets = append(listed.Sets, evaluationSet{Name: set.Name, Fields: set.Fields, Files: files})
+	}
+	if in.Decontaminate.Seeds {
+		set := evaluationSet{Name: config.SeedSet, Seeds: true}
+		for _, source := range in.Seeds {
+			files, err := s.list(ctx, source)
+			if err != nil {
+				return err
+			}
+			set.Files = append(set.Files, files...)
+		}
+		listed.Sets = append(listed.Sets, set)
+	}
+	body, err := json.Marshal(listed)
+	if err != nil {
+		return fmt.Errorf("list evaluation sets: %w", err)
+	}
+	return s.Store.Put(ctx, evaluationKey(in.Dir), body)
+}
+
+// indexes holds the newest indexes of evaluation sets of this process, so that its map tasks share them.
+type indexes struct {
+	mu  sync.Mutex
+	all []*sharedIndex // the newest last
+}
+
+type sharedIndex struct {
+	key   string
+	done  chan struct{} // closed when the index stands, or did not come to be
+	index *contamination.Index
+	err   error
+}
+
+// evaluationIndex returns the index for a dataset's map tasks; nil where nothing is to be kept out. One task builds it, the
+// others wait.
+func (s *Sources) evaluationIndex(ctx context.Context, in MapInput) (*contamination.Index, error) {
+	if !in.Decontaminate {
+		return nil, nil
+	}
+	body, err := s.Store.Get(ctx, evaluationKey(in.Dir))
+	if err != nil {
+		return nil, err
+	}
+	var listed evaluation
+	if err := json.Unmarshal(body, &listed); err != nil {
+		return nil, fmt.Errorf("evaluation sets: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	key := hex.EncodeToString(sum[:])
+	defer newHeart(ctx).keep()()
+	for {
+		shared, mine := s.evaluation.take(key)
+		if mine {
+			shared.index, shared.err = s.buildIndex(ctx, listed)
+			if shared.err != nil {
+				s.evaluation.drop(shared)
+			}
+			close(shared.done)
+			return shared.index, shared.err
+		}
+		select {
+		case <-shared.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if shared.err == nil {
+			return shared.index, nil
+		}
+	}
+}
+
+// take returns the index under a key, or a new one that the caller is to build.
+func (x *indexes) take(key string) (shared *sharedIndex, mine bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if i := slices.IndexFunc(x.all, func(s *sharedIndex) bool { return s.key == key }); i >= 0 {
+		return x.all[i], false
+	}
+	shared = &sharedIndex{key: key, done: make(chan struct{})}
+	if x.all = append(x.all, shared); len(x.all) > maxIndexes {
+		x.all = slices.Delete(x.all, 0, 1)
+	}
+	return shared, true
+}
+
+func (x *indexes) drop(shared *sharedIndex) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.all = slices.DeleteFunc(x.all, func(s *sharedIndex) bool { return s == shared })
+}
+
+// buildIndex reads the sets. What cannot be read of one needs a person: a set that is known in part lets through what it was
+// named to keep out.
+func (s *Sources) buildIndex(ctx context.Context, listed evaluation) (*contamination.Index, error) {
+	index := contamination.New(listed.NGram)
+	for _, set := range listed.Sets {
+		for _, f := range set.Files {
+			store, err := s.store(ctx, f.Bucket, f.Own)
+			if err != nil {
+				return nil, err
+			}
+			if err := fillIndex(ctx, index, set, f, opened(f, store)); err != nil {
+				return nil, evaluationTrouble(ctx, set.Name, f.Name, err)
+			}
+		}
+	}
+	index.Seal()
+	return index, nil
+}
+
+func fillIndex(ctx context.Context, index *contamination.Index, set evaluationSet, f file, from intake.File) error {
+	if set.Seeds {
+		n := int64(0)
+		for item, err := range intake.Seeds(ctx, from, seedOptions(f.Source)) {
+			if err != nil {
+				return err
+			}
+			if n++; item.Seed == nil {
+				continue // it is no seed either
+			}
+			if err := index.Add(set.Name, n, []string{item.Seed.Instruction, item.Seed.Output}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for record, err := range intake.Records(ctx, from, f.Source.Format, set.Fields) {
+		if err != nil {
+			return err
+		}
+		if err := index.Add(set.Name, record.Number, record.Texts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func evaluationTrouble(ctx context.Context, set, name string, err error) error {
+	var answer interface{ HTTPStatusCode() int }
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, contamination.ErrTooLarge):
+		return blocked("source", fmt.Errorf("evaluation set %s: %w", set, err), "name fewer sets, or fewer fields of them, then start a new run")
+	case errors.As(err, &answer), errors.Is(err, blob.ErrNotFound):
+		return unreadable(name, err)
+	default:
+		return blocked("source", fmt.Errorf("evaluation set %s: %w", set, err), "mend the set or name its fields, then start a new run")
+	}
+}
+
+// contaminated is how the rules ask an index.
+func contaminated(index *contamination.Index) func(string) []corpus.Hit {
+	if index == nil {
+		return nil
+	}
+	return index.Find
+}
