@@ -25,6 +25,7 @@ type Trained struct {
 	Model          string `json:"model"`           // the name that the trainer gave it
 	Artifact       string `json:"artifact"`        // blob prefix of its files; empty where the trainer keeps them
 	TrainingDigest string `json:"training_digest"` // of the training set: two models trained on equal sets are one
+	Base           string `json:"base,omitempty"`  // the base model's name at the trainer
 }
 
 // Validate names every field that a server cannot do without.
@@ -58,8 +59,26 @@ type Server interface {
 	// is about to: Smoke tells when. It is idempotent: the same model gives the same reference and no second
 	// copy. Revision is Trained.Revision, so that a new model under an old name is not mistaken for it.
 	Deploy(ctx context.Context, model Trained) (dataset.ModelRef, error)
-	// Teardown gives back what Deploy took. It is idempotent, and no error for a model that was never deployed.
-	Teardown(ctx context.Context, ref dataset.ModelRef) error
+	// Teardown gives back what Deploy of this model took, also where Deploy died half-way or its answer was lost. It is
+	// idempotent, and no error for a model that was never deployed.
+	Teardown(ctx context.Context, model Trained) error
+}
+
+// Error is what a person has to mend before a model can be deployed. Any other error of a Server may pass by itself.
+type Error struct {
+	Err error
+	Way string // what to do about it, such as: start vLLM with --enable-lora
+}
+
+// Error says what happened.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Wrong makes an Error.
+func Wrong(way, format string, args ...any) error {
+	return &Error{Err: fmt.Errorf(format, args...), Way: way}
 }
 
 // smokePrompt wants an answer from any model, a barely trained one too.

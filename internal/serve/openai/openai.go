@@ -36,4 +36,4 @@ func (s Server) Deploy(ctx context.Context, m serve.Trained) (dataset.ModelRef, 
 }
 
 // Teardown implements serve.Server. The provider keeps the model, which costs nothing until it is asked.
-func (s Server) Teardown(context.Context, dataset.ModelRef) error { return nil }
+func (s Server) Teardown(context.Context, serve.Trained) error { return nil }

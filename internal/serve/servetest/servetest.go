@@ -54,16 +54,17 @@ func Exercise(t *testing.T, provider string, fresh func(t *testing.T) serve.Serv
 	t.Run("teardown is idempotent", func(t *testing.T) {
 		t.Parallel()
 		s := fresh(t)
-		ref, err := s.Deploy(t.Context(), model(2))
-		if err != nil {
+		if _, err := s.Deploy(t.Context(), model(2)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := s.Teardown(t.Context(), ref); err != nil {
+			if err := fresh(t).Teardown(t.Context(), model(2)); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := fresh(t).Teardown(t.Context(), dataset.ModelRef{Provider: provider, Name: "never-deployed", Revision: "x"}); err != nil {
+		never := model(1)
+		never.Run, never.TrainingDigest = "never-deployed", "fedcba9876543210"
+		if err := s.Teardown(t.Context(), never); err != nil {
 			t.Error(err)
 		}
 	})
