@@ -132,11 +132,15 @@ func TestWhatNeedsAPerson(t *testing.T) {
 		"no artefact":     {func(_ *world, _ *Config, m *serve.Trained) { m.Artifact = "" }, "left no files", "trainer"},
 		"an empty prefix": {func(_ *world, _ *Config, m *serve.Trained) { m.Artifact = "runs/other" }, "holds 0 files", "look"},
 		"rank, as newer versions say it": {func(w *world, _ *Config, _ *serve.Trained) {
-			w.vllms[0].Refuse(func(string) (int, string) { return http.StatusInternalServerError, "LoRA rank 64 is greater than max_lora_rank 16." })
+			w.vllms[0].Refuse(func(string) (int, string) {
+				return http.StatusInternalServerError, "LoRA rank 64 is greater than max_lora_rank 16."
+			})
 		}, "greater than max_lora_rank", "--max-lora-rank"},
 		"rank, as older versions say it": {func(w *world, _ *Config, _ *serve.Trained) {
 			w.vllms[0].Old()
-			w.vllms[0].Refuse(func(string) (int, string) { return http.StatusBadRequest, "LoRA rank 64 is greater than max_lora_rank 16." })
+			w.vllms[0].Refuse(func(string) (int, string) {
+				return http.StatusBadRequest, "LoRA rank 64 is greater than max_lora_rank 16."
+			})
 		}, "greater than max_lora_rank", "--max-lora-rank"},
 	} {
 		t.Run(about, func(t *testing.T) {
