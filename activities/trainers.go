@@ -11,10 +11,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/selfalign/selfalign/config"
-	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/llm"
-	"github.com/selfalign/selfalign/internal/serve"
 )
 
 // submitGrace is less than the time in which a dead worker is noticed: nothing heartbeats once an activity is cancelled.
@@ -31,7 +29,7 @@ type Trainer struct {
 // Trainers has models fine-tuned and put to work.
 type Trainers struct {
 	Trainers map[string]Trainer
-	Servers  map[string]serve.Server
+	Servers  map[string]Server
 	Models   *llm.Pool
 }
 
@@ -51,6 +49,8 @@ type TrainingJob struct {
 	ID      string `json:"id"`
 	Trainer string `json:"trainer"`
 	Queue   string `json:"queue"` // whose workers look after it
+	// ServeQueue is whose workers deploy the model, where its server has something to give back afterwards.
+	ServeQueue string `json:"serve_queue,omitempty"`
 }
 
 // TrainingStatus is how far a job has come.
@@ -71,12 +71,6 @@ func (s TrainingStatus) Tenths() int {
 type PollInput struct {
 	Job   TrainingJob `json:"job"`
 	Shown int         `json:"shown"` // tenths that were shown already; -1 for none
-}
-
-// DeployInput is a trained model to be put to work.
-type DeployInput struct {
-	Submit SubmitInput    `json:"submit"`
-	Status TrainingStatus `json:"status"`
 }
 
 func (t *Trainers) trainer(name string) (Trainer, error) {
@@ -108,7 +102,11 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	if err != nil {
 		return TrainingJob{}, tellTrainer(in.Model.Trainer, err)
 	}
-	return TrainingJob{ID: id, Trainer: in.Model.Trainer, Queue: trainer.Queue}, nil
+	job := TrainingJob{ID: id, Trainer: in.Model.Trainer, Queue: trainer.Queue}
+	if server, ok := t.Servers[serverName(in.Model)]; ok { // otherwise the deployment tells
+		job.ServeQueue = server.Queue
+	}
+	return job, nil
 }
 
 // PollFinetune looks at a job once. Still at work it returns an error that the server retries after the trainer's pace,
@@ -151,59 +149,6 @@ func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
 		return err
 	}
 	return tellTrainer(job.Trainer, trainer.Backend.Cancel(ctx, job.ID))
-}
-
-// DeployModel makes a trained model answer, tries it once, and names its revision after what it was trained on.
-func (t *Trainers) DeployModel(ctx context.Context, in DeployInput) (dataset.ModelRef, error) {
-	defer newHeart(ctx).keep()()
-	name := in.Submit.Model.Server
-	if name == "" {
-		name = in.Submit.Model.Trainer
-	}
-	server, ok := t.Servers[name]
-	if !ok {
-		return dataset.ModelRef{}, blocked("setting", fmt.Errorf("this worker knows no server %q", name),
-			"add it under servers in the worker's settings, restart the workers, then retry")
-	}
-	role := serve.RoleForward
-	if in.Submit.Reversed {
-		role = serve.RoleBackward
-	}
-	iteration := in.Submit.Iteration
-	if in.Submit.Name == "m0" {
-		iteration = 0 // whenever it was trained: a fork may make up for it later
-	}
-	model, err := server.Deploy(ctx, serve.Trained{
-		Run: in.Submit.Run, Iteration: iteration, Role: role, Model: in.Status.Model, Artifact: in.Status.Artifact,
-		TrainingDigest: revision(in.Submit),
-	})
-	if err != nil {
-		return dataset.ModelRef{}, fmt.Errorf("deploy %s: %w", in.Submit.Name, err)
-	}
-	return model, t.smoke(ctx, model)
-}
-
-// smoke asks the model once before a stage relies on it.
-func (t *Trainers) smoke(ctx context.Context, model dataset.ModelRef) error {
-	client, err := t.Models.Client(model.Provider)
-	if err != nil {
-		return blocked("setting", err, "add the provider to the worker's settings, restart the workers, then retry")
-	}
-	err = serve.Smoke(ctx, func(ctx context.Context, question string) (string, error) {
-		answer, err := client.Complete(ctx, llm.Request{
-			Model: model.Name, Messages: []llm.Message{{Role: "user", Content: question}}, MaxTokens: 32,
-		})
-		switch llm.ClassOf(err) {
-		case llm.ClassAuth, llm.ClassQuota, llm.ClassPermanent:
-			err = serve.Final(err)
-		}
-		return answer.Text, err
-	})
-	switch llm.ClassOf(err) {
-	case llm.ClassAuth, llm.ClassQuota, llm.ClassPermanent:
-		return blocked("model", fmt.Errorf("model %s: %w", model.Name, err), "make it answer at provider "+model.Provider+", then retry")
-	}
-	return err // one that is still being loaded is tried again
 }
 
 // revision names what a model is: its base, its recipe and its training file.

@@ -51,12 +51,12 @@ func (s *server) Deploy(_ context.Context, t serve.Trained) (dataset.ModelRef, e
 	return dataset.ModelRef{Provider: "p", Name: t.Model, Revision: t.TrainingDigest}, nil
 }
 
-func (s *server) Teardown(context.Context, dataset.ModelRef) error { return nil }
+func (s *server) Teardown(context.Context, serve.Trained) error { return nil }
 
 func trainersWith(b *backend) *Trainers {
 	return &Trainers{
 		Trainers: map[string]Trainer{"t": {Backend: b, Poll: time.Minute, Queue: "q-train"}},
-		Servers:  map[string]serve.Server{"t": &server{}}, Models: llm.NewPool(nil),
+		Servers:  map[string]Server{"t": {Server: &server{}}}, Models: llm.NewPool(nil),
 	}
 }
 

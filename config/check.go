@@ -317,16 +317,7 @@ func (w Worker) check() problems {
 			}
 		}
 	}
-	for _, name := range names(w.Servers) {
-		at, s := join("servers", name), w.Servers[name]
-		ps.name(at, name)
-		if s.Provider != "" {
-			ps.reference(at+".provider", s.Provider, "provider", w.Providers)
-		}
-		if s.Backend == BackendStatic {
-			ps.pattern(at+".model", s.Model)
-		}
-	}
+	ps.servers(w)
 	return ps
 }
 
@@ -361,6 +352,8 @@ func (ps *problems) address(at, s string) {
 	}
 	u, err := url.Parse(s)
 	switch {
+	case strings.ContainsFunc(s, unicode.IsSpace):
+		ps.add(at, "must not have spaces in it", quote(redact(s)), "https://host/v1")
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
 		ps.add(at, "must be an address with http:// or https://", quote(redact(s)), "https://host/v1")
 	case u.User != nil:

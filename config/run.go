@@ -80,6 +80,8 @@ type Model struct {
 	Trainer string `yaml:"trainer" json:"trainer" jsonschema:"required"`
 	// A server of the worker's settings; default: the one with the trainer's name.
 	Server string `yaml:"server" json:"server"`
+	// Which of its models go on answering when the run has ended, where the server loads or starts them itself: last (the default), all or none.
+	Keep string `yaml:"keep" json:"keep,omitempty" jsonschema:"enum=last,enum=all,enum=none"`
 	// Replaces single hyperparameters of the paper.
 	Hyper Hyper `yaml:"hyperparameters" json:"hyperparameters"`
 }
@@ -148,6 +150,13 @@ type Augment struct {
 	Mode     string `yaml:"mode" json:"mode" jsonschema:"enum=auto,enum=once,enum=each"`
 	Sampling `yaml:",inline"`
 }
+
+// What goes on answering after a run.
+const (
+	KeepLast = "last" // the newest model that answers instructions
+	KeepAll  = "all"
+	KeepNone = "none"
+)
 
 // Methods of rating.
 const (

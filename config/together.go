@@ -23,6 +23,9 @@ func CheckTogether(r Run, w Worker) error {
 	if r.Rate.Judge != nil {
 		ps.reference("rate.judge.provider", r.Rate.Judge.Provider, "provider", w.Providers)
 	}
+	if w.Servers[r.ServerName()].Differs && r.Model.Provider == "" {
+		ps.add("model.provider", "is missing, and server "+quote(r.ServerName())+" compares trained models with the base model", "", "the provider at which the base model answers")
+	}
 	if r.Budget.USD > 0 && len(ps) == 0 {
 		for _, m := range UnpricedModels(r, w) {
 			ps.add("budget.usd", "cannot be kept: the worker's settings have no price for model "+quote(m.Model)+" at provider "+m.Provider, plain(r.Budget.USD),
@@ -42,8 +45,8 @@ type Asked struct {
 func ModelsAsked(r Run, w Worker) []Asked {
 	server := w.Servers[r.ServerName()]
 	trained := Asked{Provider: server.Provider, Model: "ft:" + r.Model.Base}
-	if server.Backend == BackendStatic {
-		trained.Model = strings.NewReplacer("{run}", r.Name, "{iteration}", "1", "{role}", "forward", "{model}", trained.Model).Replace(server.Model)
+	if pattern := server.Pattern(); pattern != "" {
+		trained.Model = strings.NewReplacer("{run}", r.Name, "{iteration}", "1", "{role}", "forward", "{model}", trained.Model).Replace(pattern)
 	}
 	asked := []Asked{trained}
 	if r.Rate.Judge != nil {
@@ -55,7 +58,11 @@ func ModelsAsked(r Run, w Worker) []Asked {
 // UnpricedModels returns the models that a run asks and that have no price.
 func UnpricedModels(r Run, w Worker) []Asked {
 	var out []Asked
-	for _, m := range ModelsAsked(r, w) {
+	asked := ModelsAsked(r, w)
+	for _, slot := range w.Servers[r.ServerName()].Slots {
+		asked = append(asked, Asked{Provider: slot, Model: asked[0].Model})
+	}
+	for _, m := range asked {
 		if _, ok := w.Providers[m.Provider].PriceOfTrained(m.Model); !ok {
 			out = append(out, m)
 		}

@@ -127,16 +127,6 @@ type Trainer struct {
 	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`
 }
 
-// Server makes a trained model answer requests.
-type Server struct {
-	// How a trained model comes to answer: openai (it does by itself, under the name that the trainer gave it) or static (it answers under a fixed name).
-	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=static"`
-	// The provider at which it answers.
-	Provider string `yaml:"provider" json:"provider" jsonschema:"required"`
-	// Backend static: the model's name. {run}, {iteration}, {role} (forward or backward), {model} (the trainer's name for it) and {digest} (of its training set) stand for those of the trained model.
-	Model string `yaml:"model" json:"model"`
-}
-
 // Process sets how this worker process runs.
 type Process struct {
 	// Roles that are served: control (workflows), llm (model calls), cpu (ingest and selection), train (local trainers).

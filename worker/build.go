@@ -17,9 +17,6 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/openai"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
-	"github.com/selfalign/selfalign/internal/serve"
-	serveopenai "github.com/selfalign/selfalign/internal/serve/openai"
-	"github.com/selfalign/selfalign/internal/serve/static"
 	"github.com/selfalign/selfalign/internal/stage"
 	"github.com/selfalign/selfalign/workflows"
 )
@@ -74,7 +71,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		return nil, err
 	}
 	models := llm.NewPool(providers)
-	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]serve.Server{}, Models: models}
+	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]activities.Server{}, Models: models}
 	for name, t := range settings.Trainers {
 		trainer := activities.Trainer{Poll: time.Duration(t.Poll), Queue: workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain)}
 		switch t.Backend {
@@ -91,11 +88,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		trainers.Trainers[name] = trainer
 	}
 	for name, s := range settings.Servers {
-		if s.Backend == config.BackendStatic {
-			trainers.Servers[name], err = static.New(s.Provider, s.Model)
-		} else {
-			trainers.Servers[name], err = serveopenai.New(s.Provider)
-		}
+		trainers.Servers[name], err = serverOf(settings, name, s, host, store, log)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", name, err)
 		}

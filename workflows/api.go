@@ -86,8 +86,9 @@ type State struct {
 	Models     []dataset.ModelRef `json:"models"`   // M_0, M_1, …
 	Backward   dataset.ModelRef   `json:"backward"` // M_yx
 	Sets       []IterationSummary `json:"sets"`
-	Trainings  []report.Training  `json:"trainings"` // every fine-tuning job that ended well
-	Settings   Settings           `json:"settings"`  // changes made by updates
+	Trainings  []report.Training  `json:"trainings"`         // every fine-tuning job that ended well
+	Serving    []Serving          `json:"serving,omitempty"` // models that were deployed and have to be torn down
+	Settings   Settings           `json:"settings"`          // changes made by updates
 	Paused     bool               `json:"paused"`
 	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
 	StartedAt  time.Time          `json:"started_at"`
@@ -184,6 +185,7 @@ type StageStatus struct {
 	Detail     string           `json:"detail,omitempty"`
 	Answers    dataset.Answers  `json:"answers,omitzero"`      // of models, as they could be read
 	WorkflowID string           `json:"workflow_id,omitempty"` // the child workflow that does it
+	Queue      string           `json:"queue,omitempty"`       // whose workers do it, where it is not the usual one
 	StartedAt  time.Time        `json:"started_at"`
 	ResumedAt  time.Time        `json:"resumed_at,omitzero"` // when it went on after it had stopped
 	Before     int64            `json:"before,omitempty"`    // done when it went on

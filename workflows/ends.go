@@ -78,6 +78,7 @@ func (r *run) writeReport(ctx workflow.Context) error {
 
 // nextIteration saves the state and goes on in a fresh execution.
 func (r *run) nextIteration(ctx workflow.Context) error {
+	r.retireOld(ctx)
 	if r.st.Iteration > 0 {
 		if err := r.writeReport(ctx); err != nil {
 			return err
@@ -98,6 +99,7 @@ func (r *run) nextIteration(ctx workflow.Context) error {
 // finish closes a run that came to its end.
 func (r *run) finish(ctx workflow.Context, phase string) error {
 	r.phase = phase
+	r.retireLast(ctx)
 	if err := r.writeReport(ctx); err != nil {
 		return err
 	}
@@ -109,6 +111,7 @@ func (r *run) cancelled(ctx workflow.Context) (Status, error) {
 	r.phase = PhaseCancelled
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
+	r.retireLast(ctx)
 	if err := r.close(ctx); err != nil {
 		workflow.GetLogger(ctx).Warn("record cancelled run", "error", err)
 	}

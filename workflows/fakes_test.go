@@ -42,6 +42,7 @@ type world struct {
 	poll    func(in activities.PollInput) (activities.TrainingStatus, error)
 	selects func(s activities.SelectWork)
 	judge   eval.Calibration
+	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
 }
 
@@ -209,7 +210,11 @@ func (f *fakeTrainers) SubmitFinetune(_ context.Context, in activities.SubmitInp
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.w.jobs = append(f.w.jobs, fmt.Sprintf("%s/%d", in.Name, in.Attempt))
-	return activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}, nil
+	job := activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}
+	if f.w.serves != nil {
+		job.ServeQueue = "selfalign-control"
+	}
+	return job, nil
 }
 
 func (f *fakeTrainers) PollFinetune(_ context.Context, in activities.PollInput) (activities.TrainingStatus, error) {
@@ -227,7 +232,14 @@ func (f *fakeTrainers) CancelFinetune(_ context.Context, job activities.Training
 }
 
 func (f *fakeTrainers) DeployModel(_ context.Context, in activities.DeployInput) (dataset.ModelRef, error) {
+	if f.w.serves != nil {
+		return f.w.serves.deploy(in)
+	}
 	return dataset.ModelRef{Provider: "p", Name: in.Status.Model, Revision: in.Status.Model}, nil
+}
+
+func (f *fakeTrainers) TeardownModel(_ context.Context, in activities.DeployInput) error {
+	return f.w.serves.tearDown(in)
 }
 
 type fakeRuns struct{ w *world }

@@ -24,12 +24,16 @@ type FinetuneInput struct {
 	Prompt    string       `json:"prompt"`   // the backtranslate template; empty is the embedded one
 	Model     config.Model `json:"model"`
 	Attempt   int          `json:"attempt"` // a failed job is submitted again under another attempt
+	// Told has the workflow tell its run which workers it waits for. Runs begun before went without.
+	Told bool `json:"told,omitempty"`
 }
 
 // FinetuneResult is the trained model, ready to answer.
 type FinetuneResult struct {
 	Model    dataset.ModelRef `json:"model"`
 	Training report.Training  `json:"training"`
+	// Serving is what was deployed, where it has to be torn down; nil where the model answers by itself.
+	Serving *Serving `json:"serving,omitempty"`
 }
 
 // TrainProgress is the payload of SignalTraining.
@@ -39,6 +43,7 @@ type TrainProgress struct {
 	Steps int     `json:"steps"`
 	Loss  float64 `json:"loss"`
 	State string  `json:"state"`
+	Queue string  `json:"queue,omitempty"` // whose workers do it
 }
 
 // Finetune exports a training set, submits the job, waits for as long as it takes, and deploys the model. A cancelled
@@ -65,6 +70,7 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 	if err := workflow.ExecuteActivity(train, trainers.SubmitFinetune, submit).Get(ctx, &job); err != nil {
 		return FinetuneResult{}, err
 	}
+	in.tell(ctx, TrainProgress{State: "submitted", Queue: job.Queue})
 	status, err := await(ctx, in, job)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -81,10 +87,32 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 		Model: in.Name, Name: status.Model, Examples: exported.Examples, Steps: status.Steps, Loss: status.Loss,
 		CostMicroUSD: status.CostMicroUSD, CostKnown: status.CostKnown, NotExpressed: status.NotExpressed,
 	}}
-	deploy := activities.DeployInput{Submit: submit, Status: status}
-	control := short(ctx, QueueName(in.Queue, RoleControl), "deploy "+in.Name)
-	err = workflow.ExecuteActivity(control, trainers.DeployModel, deploy).Get(ctx, &out.Model)
-	return out, err
+	serving := &Serving{Deploy: activities.DeployInput{Submit: submit, Status: status}, Queue: job.ServeQueue}
+	if serving.Queue == "" { // it answers by itself, or this is a run of older workers
+		control := short(ctx, QueueName(in.Queue, RoleControl), "deploy "+in.Name)
+		err = workflow.ExecuteActivity(control, trainers.DeployModel, serving.Deploy).Get(ctx, &out.Model)
+		return out, err
+	}
+	in.tell(ctx, TrainProgress{Step: status.Steps, Steps: status.Steps, Loss: status.Loss, State: "deploying", Queue: serving.Queue})
+	if err := serving.deploy(ctx); err != nil {
+		// Nobody else knows of what may be half loaded.
+		parting, done := workflow.NewDisconnectedContext(ctx)
+		defer done()
+		if err := serving.tearDown(parting); err != nil {
+			workflow.GetLogger(ctx).Warn("tear down a model that could not be deployed", "model", in.Name, "error", err)
+		}
+		return out, err
+	}
+	out.Model, out.Serving = serving.Model, serving
+	return out, nil
+}
+
+// tell tells the run how far the training is, where the run wants to be told more than tenths.
+func (in FinetuneInput) tell(ctx workflow.Context, p TrainProgress) {
+	if in.Told {
+		p.Stage = in.Stage
+		workflow.SignalExternalWorkflow(ctx, in.Run, "", SignalTraining, p)
+	}
 }
 
 // await looks at the job until it ends. An answer "still at work" is an error that the server retries without history;

@@ -14,6 +14,7 @@ const (
 	heartbeatTimeout  = 30 * time.Second
 	partitionTimeout  = 24 * time.Hour // one attempt at one partition
 	shortTimeout      = 5 * time.Minute
+	partingTimeout    = 5 * time.Minute     // all attempts at a clean-up
 	waitForWorker     = 30 * 24 * time.Hour // a stage waits this long for a worker of its role
 	trainingTimeout   = 60 * 24 * time.Hour
 	firstRetry        = time.Second
@@ -86,6 +87,18 @@ func polled(ctx workflow.Context, queue, summary string) workflow.Context {
 			MaximumInterval:    slowestRetry,
 		},
 		Summary: summary,
+	})
+}
+
+// parting suits the clean-up of what a run leaves outside. It is tried for a while only, since the run waits for it.
+func parting(ctx workflow.Context, queue, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              queue,
+		StartToCloseTimeout:    partingTimeout,
+		ScheduleToCloseTimeout: partingTimeout,
+		HeartbeatTimeout:       heartbeatTimeout,
+		RetryPolicy:            patient(),
+		Summary:                summary,
 	})
 }
 

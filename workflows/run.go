@@ -27,6 +27,7 @@ type run struct {
 	asking  map[string]bool                  // by stage key: it asks a model, under the budget and the calls in flight set
 	ranges  map[string]map[int]RangeProgress // by stage key and first partition
 	abort   workflow.CancelFunc              // ends the run as cancelled
+	revived map[string]revival               // by stage key: deployments of a model that its server had lost
 	trial   *trial                           // of this iteration's judge; nil: none
 	updated time.Time
 	recipe  string // "" is SelfTrain
@@ -37,7 +38,7 @@ func newRun(ctx workflow.Context, in SelfTrainInput) (*run, workflow.Context, er
 		in: in, name: workflow.GetInfo(ctx).WorkflowExecution.ID,
 		blocked: map[string]activities.Trouble{}, gates: map[string]string{},
 		cancels: map[string]workflow.CancelFunc{}, ranges: map[string]map[int]RangeProgress{},
-		asking: map[string]bool{},
+		asking: map[string]bool{}, revived: map[string]revival{},
 	}
 	if in.Resume != nil {
 		r.st = *in.Resume

@@ -26,6 +26,7 @@ func SelfTrain(ctx workflow.Context, in SelfTrainInput) (Status, error) {
 	case ctx.Err() != nil:
 		return r.cancelled(ctx)
 	case err != nil:
+		r.retireLast(ctx)
 		return r.status(), err
 	}
 	return r.status(), nil
@@ -194,6 +195,7 @@ func (r *run) augment(ctx workflow.Context, training dataset.Ref) error {
 		return err
 	}
 	r.st.Candidates = candidates
+	r.retireBackward(ctx)
 	return nil
 }
 
@@ -241,7 +243,13 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 			in.Manifest.Input *= int64(max(1, work.Samples))
 		}
 		r.expect(in.Stage, in.Manifest.Input)
-		out, err := r.runChild(ctx, in.Stage, Stage, in)
+		var out StageResult
+		for again := true; again; {
+			out, err = r.runChild(ctx, in.Stage, Stage, in)
+			if again = err != nil; again {
+				again, err = r.revive(ctx, in.Stage, work.Model, err)
+			}
+		}
 		made = out.Dataset
 		return out.Stop, err
 	})
@@ -309,13 +317,14 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 		}
 		in := FinetuneInput{
 			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
-			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt,
+			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt, Told: true,
 		}
 		r.stage(in.Stage).WorkflowID = r.childID(in.Stage)
 		ctx = child(ctx, r.childID(in.Stage), step)
 		if err := workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out); err != nil {
 			return "", err
 		}
+		r.serving(out.Serving) // at once: a run that is being cancelled looks no further
 		s := r.stage(in.Stage)
 		s.Done, s.Total, s.Loss = int64(out.Training.Steps), int64(out.Training.Steps), out.Training.Loss
 		s.Usage = dataset.Usage{MicroUSD: out.Training.CostMicroUSD}

@@ -14,7 +14,11 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
-const troubleBudget = "budget"
+// Classes of trouble that are looked at. The others are for people.
+const (
+	troubleBudget  = "budget"
+	troubleNoModel = "not_found" // llm.ClassNotFound: the endpoint does not know the model
+)
 
 // listen keeps the progress that ranges and fine-tuning jobs signal.
 func (r *run) listen(ctx workflow.Context) {
@@ -39,6 +43,9 @@ func (r *run) listen(ctx workflow.Context) {
 			if r.runs(p.Stage) {
 				s := r.stage(p.Stage)
 				s.Done, s.Total, s.Loss, s.Detail = int64(p.Step), int64(p.Steps), p.Loss, p.State
+				if p.Queue != "" {
+					s.Queue = p.Queue
+				}
 				r.changed(ctx)
 			}
 		})
@@ -128,7 +135,7 @@ func (r *run) status() Status {
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result
 	}
-	s.Warnings = warnings(s.Stages, s.Sets, s.Calibration)
+	s.Warnings = append(warnings(s.Stages, s.Sets, s.Calibration), r.leftServing()...)
 	switch {
 	case r.phase != "":
 		s.Phase = r.phase

@@ -26,6 +26,7 @@ type VLLM struct {
 	adapters map[string]string // path by name
 	loads    map[string]int    // by name
 	down     bool
+	parrot   bool // every model answers alike
 	refuse   func(name string) (int, string)
 }
 
@@ -56,6 +57,9 @@ func (v *VLLM) SwitchOff() { v.with(func() { v.off = true }) }
 
 // Old has errors in the shape of versions before 0.10.
 func (v *VLLM) Old() { v.with(func() { v.old = true }) }
+
+// Parrot has every model answer like the base model, as where an adapter changes nothing.
+func (v *VLLM) Parrot() { v.with(func() { v.parrot = true }) }
 
 // Evict has the engine put an adapter out of memory, whose removal then fails.
 func (v *VLLM) Evict(name string) { v.with(func() { v.evicted[name] = true }) }
@@ -217,6 +221,9 @@ func (v *VLLM) complete(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	text := "an answer of " + in.Model
+	if v.parrot {
+		text = "an answer of " + v.base
+	}
 	reply(w, http.StatusOK, map[string]any{
 		"id": "cmpl-1", "object": "chat.completion", "created": 1_790_000_000, "model": in.Model,
 		"choices": []any{map[string]any{
