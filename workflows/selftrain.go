@@ -341,7 +341,7 @@ func sampling(s config.Sampling) stage.Sampling {
 }
 
 // mostInFlight is how many calls one partition has in flight at most. Fewer, larger partitions in work take less memory.
-const mostInFlight = 512
+const mostInFlight = 340
 
 // windowFor splits the calls in flight wanted into partitions in work and calls in flight in each. Two partitions at
 // least overlap, so that the tail of one does not leave the endpoint idle.

@@ -57,10 +57,11 @@ func (a *attempt[In, Out, Value]) ask(ctx context.Context, missing []int) (stop 
 const inLine = 8
 
 // dispatch asks slot after slot, each when there is a seat for it, and returns when all calls have ended. A call that waits to be
-// repeated has given its seat away, so there can be more calls than seats: twice as many, for what others lend.
+// repeated has given its seat away, so there can be more calls than seats. They are bounded too, with
+// much room for what others lend: while they wait for their last answers, one partition may have all the seats.
 func (a *attempt[In, Out, Value]) dispatch(dispatch, calls context.Context, w *window) {
 	var under sync.WaitGroup
-	room := make(chan struct{}, 2*a.work.InFlight)
+	room := make(chan struct{}, 4*a.work.InFlight)
 	for range min(inLine, a.work.InFlight) {
 		under.Go(func() {
 			for {
