@@ -15,6 +15,7 @@ import (
 
 	"github.com/selfalign/selfalign/internal/devstack"
 	"github.com/selfalign/selfalign/internal/devstack/child"
+	"github.com/selfalign/selfalign/internal/devstack/links"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/starter/runs"
 )
@@ -26,11 +27,12 @@ const unwritten = 2500 * time.Millisecond
 // checks is what the checks of endpoints and trained models may take, in tokens. They are not part of a stage.
 const checks = 2000
 
-// kill is one process that was ended as by kill -9.
+// kill is one process that was ended as by kill -9, or a link of the worker that was cut, slowed or reset for some seconds.
 type kill struct {
 	What string    `json:"what"`
+	Kind string    `json:"kind,omitempty"` // of what happened to a link
 	At   time.Time `json:"at"`
-	Back time.Time `json:"back"` // running again
+	Back time.Time `json:"back"` // as it was again
 }
 
 // crashResult is what the kills came to.
@@ -54,7 +56,7 @@ type crashResult struct {
 func crashCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	n := flags.Int("n", 20, "kills")
+	n := flags.Int("n", 20, "kills, and cuts of the worker's links to Temporal and S3")
 	rows := flags.Int("rows", 20_000, "segments; the run must last longer than the kills")
 	inFlight := flags.Int("in-flight", 64, "calls in flight wanted")
 	every := flags.Duration("every", 8*time.Second, "mean time between two kills")
@@ -122,7 +124,7 @@ func digests(seen runs.Seen) (out []string) {
 }
 
 func (c *crasher) begin(ctx context.Context, dir string) (*lab, error) {
-	l, err := startLab(ctx, dir, c.faults, c.inFlight, c.stderr)
+	l, err := startLab(ctx, dir, c.faults, c.inFlight, true, c.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +186,7 @@ func (c *crasher) disturbed(ctx context.Context, dir string, calm []string) (*cr
 
 // killAll kills one service after the other, each when all that were killed before are back.
 func (c *crasher) killAll(ctx context.Context, l *lab) (kills []kill) {
-	victims := []string{"worker", "worker", devstack.ServiceTemporal, devstack.ServiceLocal}
+	victims := []string{"worker", "worker", devstack.ServiceTemporal, devstack.ServiceLocal, linkTemporal, linkS3}
 	for len(kills) < c.n {
 		wait := time.Duration(float64(c.every) * min(3, c.rng.ExpFloat64()))
 		select {
@@ -193,6 +195,16 @@ func (c *crasher) killAll(ctx context.Context, l *lab) (kills []kill) {
 		case <-time.After(wait):
 		}
 		what := victims[c.rng.IntN(len(victims))]
+		if wire := l.wires[what]; wire != nil {
+			k, err := c.hurt(ctx, wire, what)
+			if err != nil {
+				fmt.Fprintln(c.stderr, err)
+				continue
+			}
+			kills = append(kills, k)
+			fmt.Fprintf(c.stderr, "          %s: %s for %.1f s, %d of %d\n", what, k.Kind, k.Back.Sub(k.At).Seconds(), len(kills), c.n)
+			continue
+		}
 		of := func() *child.Process {
 			if what == "worker" {
 				return l.worker.Process()
@@ -213,6 +225,24 @@ func (c *crasher) killAll(ctx context.Context, l *lab) (kills []kill) {
 		fmt.Fprintf(c.stderr, "          kill -9 of %s, %d of %d; back after %.1f s\n", what, len(kills), c.n, k.Back.Sub(k.At).Seconds())
 	}
 	return kills
+}
+
+// hurt does something to a link for a few seconds.
+func (c *crasher) hurt(ctx context.Context, wire *links.Wire, what string) (kill, error) {
+	kinds := links.Kinds()
+	k := kill{What: what, Kind: kinds[c.rng.IntN(len(kinds))], At: time.Now()}
+	lasts := time.Duration(500+c.rng.IntN(4000)) * time.Millisecond
+	mend, err := wire.Hurt(k.Kind)
+	if err != nil {
+		return k, err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(lasts):
+	}
+	err = mend()
+	k.Back = time.Now()
+	return k, err
 }
 
 // explain reads the referee's journal and looks for each repeated answer whether a kill accounts for it.
@@ -262,7 +292,7 @@ func (r *crashResult) account(answered time.Time) {
 		}
 		written := k.At.Sub(answered)
 		for _, away := range r.Kills {
-			if away.What == devstack.ServiceLocal && away.Back.After(answered) && away.At.Before(k.At) {
+			if (away.What == devstack.ServiceLocal || away.What == linkS3) && away.Back.After(answered) && away.At.Before(k.At) {
 				from, to := away.At, away.Back
 				if answered.After(from) {
 					from = answered
@@ -271,6 +301,9 @@ func (r *crashResult) account(answered time.Time) {
 					to = k.At
 				}
 				written -= to.Sub(from) + 2*time.Second // and the time until a write is tried again
+				if away.Kind == links.Hang {
+					written -= 5 * time.Second // a write that hangs is given up then
+				}
 			}
 		}
 		if written <= unwritten {
@@ -283,8 +316,9 @@ func (r *crashResult) account(answered time.Time) {
 }
 
 func (r *crashResult) print(w io.Writer, behaviour string) {
-	fmt.Fprintf(w, "%d kills (worker %d, Temporal %d, S3 %d); %s; %.0f s, undisturbed %.0f s\n", len(r.Kills), r.Count["worker"],
-		r.Count[devstack.ServiceTemporal], r.Count[devstack.ServiceLocal], behaviour, r.Seconds, r.Calm)
+	fmt.Fprintf(w, "%d faults (kills of the worker %d, Temporal %d, S3 %d; worker's link to Temporal %d, to S3 %d); %s; %.0f s, undisturbed %.0f s\n",
+		len(r.Kills), r.Count["worker"], r.Count[devstack.ServiceTemporal], r.Count[devstack.ServiceLocal],
+		r.Count[linkTemporal], r.Count[linkS3], behaviour, r.Seconds, r.Calm)
 	fmt.Fprintf(w, "  result           identical: %t (%d datasets)\n", r.Same, len(r.Digests))
 	fmt.Fprintf(w, "  answered         %d, of these %d to a question that was answered before:\n", r.Answered, r.Duplicates)
 	fmt.Fprintf(w, "                   %d because the call was in flight when the worker was killed\n", r.InFlight)

@@ -16,6 +16,7 @@ import (
 	"github.com/selfalign/selfalign/internal/devstack"
 	"github.com/selfalign/selfalign/internal/devstack/child"
 	"github.com/selfalign/selfalign/internal/devstack/gobuild"
+	"github.com/selfalign/selfalign/internal/devstack/links"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/starter/runs"
 )
@@ -29,7 +30,14 @@ type lab struct {
 	worker   *child.Keeper
 	client   *runs.Client
 	settings config.Worker
+	wires    map[string]*links.Wire // of the worker, by what they lead to; none unless the lab is wired
 }
+
+// Links of a worker.
+const (
+	linkTemporal = "link to Temporal"
+	linkS3       = "link to S3"
+)
 
 // workerEnv names a variable with more of the environment of workers, such as GOMEMLIMIT=200MiB.
 const workerEnv = "SELFALIGN_BENCH_WORKER_ENV"
@@ -49,7 +57,8 @@ process: {log_format: text, log_level: warn}
 `
 
 // startLab builds what must be built and starts everything in a folder.
-func startLab(ctx context.Context, dir string, f pocketlm.Faults, inFlight int, stderr io.Writer) (_ *lab, err error) {
+// wired says that the worker reaches Temporal and S3 through links that can be hurt.
+func startLab(ctx context.Context, dir string, f pocketlm.Faults, inFlight int, wired bool, stderr io.Writer) (_ *lab, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
@@ -91,13 +100,31 @@ func startLab(ctx context.Context, dir string, f pocketlm.Faults, inFlight int, 
 		return nil, err
 	}
 	s := l.stack
-	body := fmt.Sprintf(settingsText, s.TemporalAddress, s.Namespace, s.S3.Bucket, s.S3.Endpoint, s.S3.AccessKeyEnv, s.S3.SecretKeyEnv,
-		l.server.url+"/v1", inFlight)
-	path := filepath.Join(dir, "worker.yaml")
-	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+	_, host, _ := strings.Cut(s.S3.Endpoint, "://")
+	via := map[string]string{linkTemporal: s.TemporalAddress, linkS3: host}
+	settings := func(name string, via map[string]string) (string, error) {
+		body := fmt.Sprintf(settingsText, via[linkTemporal], s.Namespace, s.S3.Bucket, strings.Replace(s.S3.Endpoint, host, via[linkS3], 1),
+			s.S3.AccessKeyEnv, s.S3.SecretKeyEnv, l.server.url+"/v1", inFlight)
+		path := filepath.Join(dir, name)
+		return path, os.WriteFile(path, []byte(body), 0o600)
+	}
+	path, err := settings("settings.yaml", via)
+	if err != nil {
 		return nil, err
 	}
 	if l.settings, err = config.LoadWorker(path); err != nil {
+		return nil, err
+	}
+	if wired {
+		l.wires = map[string]*links.Wire{}
+		for name, upstream := range via {
+			if l.wires[name], err = links.Lay(name, upstream); err != nil {
+				return nil, err
+			}
+			via[name] = l.wires[name].Addr()
+		}
+	}
+	if path, err = settings("worker.yaml", via); err != nil {
 		return nil, err
 	}
 	l.worker, err = child.Keep(ctx, child.Spec{
@@ -130,6 +157,11 @@ func (l *lab) stop() {
 	}
 	if l.worker != nil {
 		l.worker.Stop(40 * time.Second)
+	}
+	for _, w := range l.wires {
+		if w != nil {
+			w.Close()
+		}
 	}
 	if l.server != nil {
 		l.server.stop()

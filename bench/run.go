@@ -55,7 +55,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		return err
 	}
 	defer remove()
-	l, err := startLab(ctx, dir, b.faults(), *inFlight, stderr)
+	l, err := startLab(ctx, dir, b.faults(), *inFlight, false, stderr)
 	if err != nil {
 		return err
 	}
