@@ -27,8 +27,16 @@ type Job struct {
 	Training string `json:"training"`
 	// Examples is how many lines the training file has; 0 when unknown.
 	Examples int64 `json:"examples"`
-	Hyper    Hyper `json:"hyperparameters"`
-	Seed     int64 `json:"seed"`
+	// Validation is the blob key of a file of the same shape that is not trained on; "" for none.
+	Validation string `json:"validation,omitempty"`
+	// MaxMicroUSD is the most that the training may cost; nil for no bound. A backend that can tell the price before
+	// it spends anything refuses a dearer job with ClassBudget; the others cannot keep it.
+	MaxMicroUSD *int64 `json:"-"`
+	// Callback is an address that wakes whoever waits for the job; "" for none. Only trainers that know of callbacks
+	// are told.
+	Callback string `json:"-"`
+	Hyper    Hyper  `json:"hyperparameters"`
+	Seed     int64  `json:"seed"`
 	// Artifacts is the blob prefix, without a slash at its end, under which a backend leaves its results.
 	// Two jobs never share one. Backends whose results stay at the provider ignore it.
 	Artifacts string `json:"artifacts"`
@@ -147,6 +155,14 @@ type Backend interface {
 	Cancel(ctx context.Context, id string) error
 }
 
+// Cleaner is a Backend that can take away what a job leaves behind: uploaded training files, checkpoints.
+type Cleaner interface {
+	// Clean removes what nobody needs once the job has ended: not the result, and after a failure not what helps to
+	// find its cause. It is idempotent, does nothing while the job runs, and the job stands under its key as before:
+	// Poll and Submit answer the same.
+	Clean(ctx context.Context, id string) error
+}
+
 // Class says what a caller can do about an error. It is a plain word, so that it survives being sent.
 type Class string
 
@@ -157,6 +173,7 @@ const (
 	ClassQuota     Class = "quota"     // money or quota is used up: a person must act
 	ClassPassing   Class = "passing"   // a bounded number of retries did not help: try again later
 	ClassNotFound  Class = "not_found" // the trainer does not know this job
+	ClassBudget    Class = "budget"    // the job would cost more than Job.MaxMicroUSD: nothing was started
 )
 
 // Error is what went wrong at a trainer, in its own words, without keys.

@@ -57,6 +57,10 @@ type Config struct {
 	Resumes int
 	// Grace between TERM and KILL; default 10 s.
 	Grace time.Duration
+	// Host runs the program; nil is this machine.
+	Host Host
+	// Keep leaves training files and checkpoints where they are when a job has ended; else Clean removes them.
+	Keep bool
 }
 
 // Backend implements finetune.Backend.
@@ -75,7 +79,7 @@ var _ finetune.Backend = (*Backend)(nil)
 
 // New returns a backend over Config.Dir, which it makes. Close ends what it does in the background.
 func New(cfg Config, store *blob.Store) (*Backend, error) {
-	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
+	if cfg.Host == nil && (len(cfg.Command) == 0 || cfg.Command[0] == "") {
 		return nil, fmt.Errorf("trainer %s: no command", cfg.Name)
 	}
 	if cfg.Dir == "" {
@@ -154,7 +158,7 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) (string, error) 
 		if _, ended, err := f.result(); err != nil || ended {
 			return id, err
 		}
-		return id, b.start(f, rec)
+		return id, b.start(ctx, f, rec)
 	}
 	return id, nil
 }
@@ -178,7 +182,7 @@ func (b *Backend) poll(ctx context.Context, id string) (finetune.Status, error) 
 	if err != nil {
 		return finetune.Status{}, err
 	}
-	st, then, err := b.look(f)
+	st, then, err := b.look(ctx, f)
 	unlock()
 	if err != nil || !then {
 		return st, err
@@ -187,7 +191,7 @@ func (b *Backend) poll(ctx context.Context, id string) (finetune.Status, error) 
 }
 
 // look does what is to be done about the job now, under its lock. It reports whether results are to be uploaded.
-func (b *Backend) look(f folder) (st finetune.Status, upload bool, err error) {
+func (b *Backend) look(ctx context.Context, f folder) (st finetune.Status, upload bool, err error) {
 	if st, ended, err := f.result(); err != nil || ended {
 		return st, false, err
 	}
@@ -196,23 +200,45 @@ func (b *Backend) look(f folder) (st finetune.Status, upload bool, err error) {
 		return st, false, local("read record", err)
 	}
 	if _, stopping := f.cancelled(); stopping {
-		st, err = b.stop(f)
+		st, err = b.stop(ctx, f, rec)
 		return st, false, err
 	}
 	if rec.Attempts == 0 {
 		return finetune.Status{State: finetune.StateQueued, Message: "not started yet"}, false, nil
 	}
 	code, exited := f.exit()
-	if !exited && f.alive() {
-		return f.progress(false), false, nil
+	var life Life
+	if !exited || b.cfg.Host != nil { // elsewhere, a program that wrote its code may be about to begin again
+		if life, err = b.life(ctx, f, rec); err != nil {
+			return st, false, err
+		}
+	}
+	if life.Alive {
+		st = f.progress(false)
+		if life.Queued {
+			st.State = finetune.StateQueued
+		}
+		if life.Words != "" {
+			st.Message = finetune.Clip(life.Words)
+		}
+		return st, false, nil
 	}
 	if !exited { // it may have ended between the two looks
 		code, exited = f.exit()
 	}
+	if !exited && life.Exit != nil {
+		code, exited = *life.Exit, true
+	}
 	st = f.progress(true)
 	switch {
+	case life.Cancelled:
+		st, err = b.end(f, finetune.StateCancelled, life.Words)
+		return st, false, err
 	case exited && code == 0:
 		return st, true, nil
+	case life.Final:
+		st, err = b.end(f, finetune.StateFailed, life.Words)
+		return st, false, err
 	case exited && code != ExitAgain && code <= 128:
 		st, err = b.end(f, finetune.StateFailed, fmt.Sprintf("exit code %d", code))
 		return st, false, err
@@ -223,11 +249,14 @@ func (b *Backend) look(f folder) (st finetune.Status, upload bool, err error) {
 	} else if exited {
 		how = fmt.Sprintf("it was ended by signal %d", code-128)
 	}
+	if life.Words != "" {
+		how = life.Words
+	}
 	if rec.Attempts > b.cfg.Resumes {
 		st, err = b.end(f, finetune.StateFailed, fmt.Sprintf("%s, after %d attempts", how, rec.Attempts))
 		return st, false, err
 	}
-	if err := b.start(f, rec); err != nil {
+	if err := b.start(ctx, f, rec); err != nil {
 		return st, false, err
 	}
 	st.Message = fmt.Sprintf("%s; attempt %d of %d goes on from its checkpoint", how, rec.Attempts+1, b.cfg.Resumes+1)
@@ -266,25 +295,35 @@ func (b *Backend) cancelStep(ctx context.Context, id string) (done bool, err err
 	if _, ended, err := f.result(); err != nil || ended {
 		return ended, err
 	}
-	st, err := b.stop(f)
+	rec, err := f.record()
+	if err != nil {
+		return false, local("read record", err)
+	}
+	st, err := b.stop(ctx, f, rec)
 	return err == nil && st.State.Terminal(), err
 }
 
 // stop takes the next step in ending the program, under the job's lock.
-func (b *Backend) stop(f folder) (finetune.Status, error) {
+func (b *Backend) stop(ctx context.Context, f folder, rec record) (finetune.Status, error) {
 	since, marked := f.cancelled()
 	if !marked {
 		since = time.Now()
 		if err := f.write(fileCancel, since); err != nil {
 			return finetune.Status{}, err
 		}
-		f.signal(termSignal)
 	}
-	if !f.alive() {
+	life, err := b.life(ctx, f, rec)
+	if err != nil {
+		return finetune.Status{}, err
+	}
+	if !life.Alive {
 		return b.end(f, finetune.StateCancelled, "cancelled")
 	}
-	if time.Since(since) > b.cfg.Grace {
-		f.signal(killSignal)
+	hard := time.Since(since) > b.cfg.Grace
+	if !marked || hard || life.Queued {
+		if err := b.signal(ctx, f, rec, hard || life.Queued); err != nil {
+			return finetune.Status{}, err
+		}
 	}
 	st := f.progress(false)
 	st.Message = "stopping"

@@ -22,6 +22,7 @@ import (
 //	record.json  the job and how often it was started; written before the first start
 //	job.json     what the program is given
 //	train.jsonl  the training file
+//	validation.jsonl  examples that are not trained on, where there are any
 //	run.lock     held by the program, which inherits it: free means that none runs
 //	pid, process.json  who runs: the process group, and when it started, so that a number used again is not mistaken
 //	stdout.log, stderr.log  of all attempts
@@ -36,6 +37,7 @@ const (
 	fileRecord  = "record.json"
 	fileJob     = "job.json"
 	fileData    = "train.jsonl"
+	fileHeld    = "validation.jsonl"
 	fileRunLock = "run.lock"
 	filePID     = "pid"
 	fileProcess = "process.json"
@@ -56,17 +58,19 @@ type record struct {
 
 // Spec is job.json: what the program is told.
 type Spec struct {
-	Format       int            `json:"format"` // 1
-	Key          string         `json:"key"`
-	Name         string         `json:"name"` // safe as a file name
-	BaseModel    string         `json:"base_model"`
-	Suffix       string         `json:"suffix"`
-	TrainingFile string         `json:"training_file"` // JSON lines {"messages": […]}; loss on assistant messages only
-	Examples     int64          `json:"examples"`
-	Hyper        finetune.Hyper `json:"hyperparameters"`
-	Seed         int64          `json:"seed"`
-	Artifacts    string         `json:"artifacts"`   // folder for results, uploaded when the program exits with 0
-	Checkpoints  string         `json:"checkpoints"` // folder that stays over attempts
+	Format       int    `json:"format"` // 1
+	Key          string `json:"key"`
+	Name         string `json:"name"` // safe as a file name
+	BaseModel    string `json:"base_model"`
+	Suffix       string `json:"suffix"`
+	TrainingFile string `json:"training_file"` // JSON lines {"messages": […]}; loss on assistant messages only
+	Examples     int64  `json:"examples"`
+	// ValidationFile has the same shape and is not trained on; "" for none.
+	ValidationFile string         `json:"validation_file,omitempty"`
+	Hyper          finetune.Hyper `json:"hyperparameters"`
+	Seed           int64          `json:"seed"`
+	Artifacts      string         `json:"artifacts"`   // folder for results, uploaded when the program exits with 0
+	Checkpoints    string         `json:"checkpoints"` // folder that stays over attempts
 }
 
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }
@@ -198,8 +202,15 @@ func (b *Backend) prepare(ctx context.Context, f folder, job finetune.Job) (reco
 	if err := b.claim(ctx, job); err != nil {
 		return record{}, err
 	}
-	if err := b.download(ctx, f, job.Training); err != nil {
+	if err := b.download(ctx, f, fileData, job.Training); err != nil {
 		return record{}, err
+	}
+	held := ""
+	if job.Validation != "" {
+		held = f.path(fileHeld)
+		if err := b.download(ctx, f, fileHeld, job.Validation); err != nil {
+			return record{}, err
+		}
 	}
 	for _, dir := range []string{dirResults, dirPoints} {
 		if err := os.MkdirAll(f.path(dir), 0o700); err != nil {
@@ -208,7 +219,7 @@ func (b *Backend) prepare(ctx context.Context, f folder, job finetune.Job) (reco
 	}
 	err := f.write(fileJob, Spec{
 		Format: 1, Key: job.Key, Name: job.Name(), BaseModel: job.BaseModel, Suffix: job.Suffix,
-		TrainingFile: f.path(fileData), Examples: job.Examples, Hyper: job.Hyper, Seed: job.Seed,
+		TrainingFile: f.path(fileData), Examples: job.Examples, ValidationFile: held, Hyper: job.Hyper, Seed: job.Seed,
 		Artifacts: f.path(dirResults), Checkpoints: f.path(dirPoints),
 	})
 	if err != nil {
@@ -275,14 +286,14 @@ func (b *Backend) identity(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-func (b *Backend) download(ctx context.Context, f folder, key string) error {
+func (b *Backend) download(ctx context.Context, f folder, name, key string) error {
 	src, err := b.store.Stream(ctx, key)
 	if err != nil {
 		return stored("training file", err)
 	}
 	defer func() { _ = src.Close() }()
 	var readErr error
-	err = f.replace(fileData, func(w io.Writer) error {
+	err = f.replace(name, func(w io.Writer) error {
 		_, err := io.Copy(w, readerFunc(func(p []byte) (int, error) {
 			n, err := src.Read(p)
 			if err != nil && err != io.EOF {

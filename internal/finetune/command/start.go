@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,7 +37,10 @@ type process struct {
 
 // start starts the program, under the job's lock. The attempt is counted before, so that a death in between costs
 // an attempt, never a second program.
-func (b *Backend) start(f folder, rec record) error {
+func (b *Backend) start(ctx context.Context, f folder, rec record) error {
+	if b.cfg.Host != nil {
+		return b.startElsewhere(ctx, f, rec)
+	}
 	held, free, err := f.holdRunLock()
 	if err != nil {
 		return local("lock run", err)
@@ -63,19 +67,8 @@ func (b *Backend) start(f folder, rec record) error {
 	if err := f.write(fileRecord, rec); err != nil {
 		return err
 	}
-	resume := "0"
-	if rec.Attempts > 1 {
-		resume = "1"
-	}
-	places := strings.NewReplacer("{job}", f.path(fileJob), "{artifacts}", f.path(dirResults), "{checkpoints}", f.path(dirPoints))
-	args := []string{"-c", wrapper, string(f)}
-	for _, a := range b.cfg.Command {
-		args = append(args, places.Replace(a))
-	}
-	env := append(b.environment(os.Environ()),
-		"SELFALIGN_JOB="+f.path(fileJob), "SELFALIGN_RESUME="+resume,
-		"SELFALIGN_ARTIFACTS="+f.path(dirResults), "SELFALIGN_CHECKPOINTS="+f.path(dirPoints))
-	pid, err := spawn(args, env, b.cfg.WorkDir, held)
+	a := b.attempt(f, rec)
+	pid, err := spawn(append([]string{"-c", wrapper, string(f)}, a.Args...), a.Env, b.cfg.WorkDir, held)
 	if err != nil {
 		return local("start the trainer", err)
 	}
