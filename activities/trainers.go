@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/selfalign/selfalign/config"
@@ -42,6 +43,8 @@ type SubmitInput struct {
 	Attempt   int          `json:"attempt"`
 	Model     config.Model `json:"model"`
 	Exported  Exported     `json:"exported"`
+	// MaxMicroUSD is what is left of the budget; nil: no budget in dollars.
+	MaxMicroUSD *int64 `json:"max_micro_usd,omitempty"`
 }
 
 // TrainingJob is a job that was submitted.
@@ -97,7 +100,8 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	id, err := trainer.Backend.Submit(ctx, finetune.Job{
 		Key: key, BaseModel: in.Model.Base, Suffix: in.Run + "-" + in.Name, Training: in.Exported.Key,
 		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,
-		Artifacts: fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
+		Artifacts:   fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
+		MaxMicroUSD: in.MaxMicroUSD,
 	})
 	if err != nil {
 		return TrainingJob{}, tellTrainer(in.Model.Trainer, err)
@@ -125,8 +129,10 @@ func (t *Trainers) PollFinetune(ctx context.Context, in PollInput) (TrainingStat
 	switch status.State {
 	case finetune.StateSucceeded:
 		out.Done = true
+		t.clean(ctx, trainer, in.Job)
 		return out, nil
 	case finetune.StateFailed, finetune.StateCancelled:
+		t.clean(ctx, trainer, in.Job)
 		message := fmt.Sprintf("job %s of trainer %s %s: %s", in.Job.ID, in.Job.Trainer, status.State, status.Message)
 		return out, temporal.NewApplicationErrorWithOptions(message, ErrTypeTrainerFailed, temporal.ApplicationErrorOptions{
 			NonRetryable: true,
@@ -148,7 +154,34 @@ func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
 	if err != nil {
 		return err
 	}
-	return tellTrainer(job.Trainer, trainer.Backend.Cancel(ctx, job.ID))
+	if err := trainer.Backend.Cancel(ctx, job.ID); err != nil {
+		return tellTrainer(job.Trainer, err)
+	}
+	// What it leaves can be taken away once it has ended, for which a moment is waited.
+	for range 30 {
+		status, err := trainer.Backend.Poll(ctx, job.ID)
+		if err != nil || status.State.Terminal() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	t.clean(ctx, trainer, job)
+	return nil
+}
+
+// clean takes away what an ended job leaves at its trainer. What cannot be removed costs room, not the run: it is logged.
+func (t *Trainers) clean(ctx context.Context, trainer Trainer, job TrainingJob) {
+	cleaner, ok := trainer.Backend.(finetune.Cleaner)
+	if !ok {
+		return
+	}
+	if err := cleaner.Clean(ctx, job.ID); err != nil && activity.IsActivity(ctx) {
+		activity.GetLogger(ctx).Warn("clean up after fine-tuning job", "job", job.ID, "trainer", job.Trainer, "error", err)
+	}
 }
 
 // revision names what a model is: its base, its recipe and its training file.
@@ -197,6 +230,8 @@ func tellTrainer(name string, err error) error {
 	switch finetune.ClassOf(err) {
 	case finetune.ClassAuth:
 		return blocked("auth", err, "give the workers a key that trainer "+name+" accepts, then retry")
+	case finetune.ClassBudget:
+		return blocked("budget", err, "raise the budget and the run goes on: starter set RUN --usd N")
 	case finetune.ClassQuota:
 		return blocked("quota", err, "raise the quota at trainer "+name+", then retry")
 	case finetune.ClassPermanent, finetune.ClassNotFound:

@@ -305,17 +305,7 @@ func (w Worker) check() problems {
 	for _, name := range names(w.Trainers) {
 		at, t := join("trainers", name), w.Trainers[name]
 		ps.name(at, name)
-		switch t.Backend {
-		case BackendOpenAI:
-			ps.reference(at+".provider", t.Provider, "provider", w.Providers)
-		case BackendCommand:
-			if len(t.Command) == 0 {
-				ps.add(at+".command", "is missing", "", "[python3, train.py]")
-			}
-			if t.Dir == "" {
-				ps.add(at+".dir", "is missing", "", "a folder on the worker's machine that outlives the worker")
-			}
-		}
+		ps.trainer(at, t, w)
 	}
 	ps.servers(w)
 	return ps

@@ -106,23 +106,31 @@ type Price struct {
 
 // Backends of trainers and servers.
 const (
-	BackendOpenAI  = "openai"
-	BackendCommand = "command"
-	BackendStatic  = "static"
+	BackendOpenAI   = "openai"
+	BackendTogether = "together"
+	BackendCommand  = "command"
+	BackendSlurm    = "slurm"
+	BackendStatic   = "static"
 )
 
 // Trainer runs fine-tuning jobs.
 type Trainer struct {
-	// What runs the jobs: openai (files and fine-tuning jobs of a provider) or command (a program on the worker's machine).
-	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=command"`
-	// Backend openai: the provider whose files and fine-tuning jobs are used.
+	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine) or slurm (a batch job of a cluster).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm"`
+	// Backends openai and together: the provider whose files and fine-tuning jobs are used.
 	Provider string `yaml:"provider" json:"provider"`
+	// Backend together: rank of the adapter to train; 0: all weights, as in the paper.
+	LoRA int `yaml:"lora" json:"lora" jsonschema:"minimum=0,maximum=1024"`
 	// Backend command: program and arguments.
 	Command []string `yaml:"command" json:"command" jsonschema:"maxItems=1000"`
-	// Backend command: folder for jobs on the worker's machine.
+	// Backend slurm: the batch script, #SBATCH lines first.
+	Template string `yaml:"template" json:"template"`
+	// Backends command and slurm: folder for jobs, on the worker's machine; for slurm under the same path on the nodes.
 	Dir string `yaml:"dir" json:"dir"`
-	// Backend command: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.
+	// Backends command and slurm: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.
 	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
+	// Keep training files at the provider, and checkpoints in job folders, when a job has ended; else they are removed.
+	Keep bool `yaml:"keep" json:"keep"`
 	// Time between two looks at a job.
 	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`
 }

@@ -15,6 +15,9 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
+	"github.com/selfalign/selfalign/internal/finetune/slurm"
+	"github.com/selfalign/selfalign/internal/finetune/together"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/stage"
@@ -77,10 +80,19 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		switch t.Backend {
 		case config.BackendCommand:
 			trainer.Queue = hostQueue(settings, host)
-			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env}, store)
+			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+		case config.BackendSlurm:
+			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+		case config.BackendTogether:
+			p := settings.Providers[t.Provider]
+			trainer.Backend, err = together.New(together.Config{
+				Config: rest.Config{URL: p.URL, Key: keyOf(p)}, Price: trainingPrices(p), LoRA: t.LoRA, Keep: t.Keep,
+			}, store)
 		default:
 			p := settings.Providers[t.Provider]
-			trainer.Backend, err = openai.New(openai.Config{URL: p.URL, Key: keyOf(p), Price: trainingPrices(p)}, store)
+			trainer.Backend, err = openai.New(openai.Config{
+				Config: rest.Config{URL: p.URL, Key: keyOf(p)}, Price: trainingPrices(p), Keep: t.Keep,
+			}, store)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("trainer %s: %w", name, err)

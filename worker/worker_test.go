@@ -28,6 +28,8 @@ providers: {p: {url: "http://127.0.0.1:1/v1"}}
 trainers:
   tuner: {backend: openai, provider: p}
   local: {backend: command, command: ["true"], dir: DIR}
+  cloud: {backend: together, provider: p, lora: 16}
+  cluster: {backend: slurm, template: "#SBATCH --gres=gpu:1", dir: DIR}
 servers:
   tuner: {backend: openai, provider: p}
   fixed: {backend: static, provider: p, model: "{run}-{role}-{digest}"}

@@ -26,6 +26,8 @@ type FinetuneInput struct {
 	Attempt   int          `json:"attempt"` // a failed job is submitted again under another attempt
 	// Told has the workflow tell its run which workers it waits for. Runs begun before went without.
 	Told bool `json:"told,omitempty"`
+	// MaxMicroUSD is what is left of the budget; nil: no budget in dollars.
+	MaxMicroUSD *int64 `json:"max_micro_usd,omitempty"`
 }
 
 // FinetuneResult is the trained model, ready to answer.
@@ -62,7 +64,7 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 	}
 	submit := activities.SubmitInput{
 		Run: in.Run, Name: in.Name, Iteration: in.Iteration, Reversed: in.Reversed, Attempt: in.Attempt,
-		Model: in.Model, Exported: exported,
+		Model: in.Model, Exported: exported, MaxMicroUSD: in.MaxMicroUSD,
 	}
 	var job activities.TrainingJob
 	// A submission that is on its way is waited for: its job would train on, with nobody to cancel it.

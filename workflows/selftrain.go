@@ -312,12 +312,16 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 	}
 	var out FinetuneResult
 	err := r.patientStep(ctx, step, "steps", func(ctx workflow.Context, attempt int) (string, error) {
-		if left := r.purse(r.key(step)).MicroUSD; left.Capped && left.Left <= 0 {
+		left := r.purse(r.key(step)).MicroUSD
+		if left.Capped && left.Left <= 0 {
 			return activities.StopBudget, nil
 		}
 		in := FinetuneInput{
 			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
 			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt, Told: true,
+		}
+		if left.Capped {
+			in.MaxMicroUSD = &left.Left
 		}
 		r.stage(in.Stage).WorkflowID = r.childID(in.Stage)
 		ctx = child(ctx, r.childID(in.Stage), step)

@@ -46,7 +46,7 @@ func train() int {
 		return 2
 	}
 	resumed := os.Getenv("SELFALIGN_RESUME") == "1"
-	starts, err := os.OpenFile(filepath.Join(spec.Checkpoints, "starts"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	starts, err := os.OpenFile(filepath.Dir(os.Getenv("SELFALIGN_JOB"))+".starts", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 2
 	}

@@ -41,7 +41,7 @@ func world(t *testing.T) (finetunetest.World, string) {
 	t.Cleanup(func() { killAll(t, dir) })
 	return finetunetest.World{
 		Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "CUDA out of memory",
-		Secrets: []string{secret}, Artifacts: true,
+		Secrets: []string{secret}, Artifacts: true, Left: leftIn(dir),
 		Backend: func(t *testing.T) finetune.Backend { return backend(t, configFor(dir), st) },
 		Started: func(t *testing.T, key string) int { return len(starts(t, dir, key)) },
 	}, dir
@@ -59,7 +59,7 @@ func backend(t *testing.T, cfg Config, st *blob.Store) *Backend {
 
 func starts(t *testing.T, dir, key string) []string {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key), dirPoints, "starts"))
+	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key)+".starts"))
 	if err != nil {
 		return nil
 	}
@@ -369,4 +369,16 @@ func FuzzReadLines(f *testing.F) {
 			t.Fatalf("%+v", st)
 		}
 	})
+}
+
+// leftIn lists what Clean takes away.
+func leftIn(dir string) func(t *testing.T, key string) []string {
+	return func(t *testing.T, key string) (left []string) {
+		for _, name := range []string{"train.jsonl", "checkpoints"} {
+			if _, err := os.Stat(filepath.Join(dir, finetune.NameOf(key), name)); err == nil {
+				left = append(left, name)
+			}
+		}
+		return left
+	}
 }

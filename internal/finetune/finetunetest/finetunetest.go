@@ -38,6 +38,10 @@ type World struct {
 	Artifacts bool
 	// NotExpressed says whether the backend is known to leave out parts of the paper's recipe.
 	NotExpressed bool
+	// Estimates says whether the backend tells a price before it spends: every job here costs more than nothing.
+	Estimates bool
+	// Left lists what the job has left at the trainer that cleaning up takes away; nil where there is nothing.
+	Left func(t *testing.T, key string) []string
 }
 
 // Exercise runs the conformance suite. fresh returns a new world for each test.
@@ -59,6 +63,10 @@ func Exercise(t *testing.T, fresh func(t *testing.T) World) {
 		{"failure carries the trainer's last words", fails},
 		{"an unknown id is not found", unknown},
 		{"a job that makes no sense is refused for good", refuses},
+		{"another key after a failure is another training", resubmits},
+		{"cleaning up takes what nobody needs and leaves the job", cleans},
+		{"cleaning up after a cancel", cleansCancelled},
+		{"a job that costs more than it may is not begun", affords},
 		{"a context that is over stops a call", stops},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -363,4 +371,104 @@ func stops(t *testing.T, w World) {
 		t.Errorf("submit: %v", err)
 	}
 	started(t, w, job.Key, 0)
+}
+
+// resubmits is the policy of resubmission: the old key keeps the failure, a new one trains again.
+func resubmits(t *testing.T, w World) {
+	b := w.Backend(t)
+	failed := NewJob(t, w, "resubmitted/0", w.Broken, 12)
+	id := submit(t, b, failed)
+	Await(t, b, id, Ended)
+	again := NewJob(t, w, "resubmitted/1", w.Quick, 12)
+	other := submit(t, b, again)
+	if st := Await(t, b, other, Ended); other == id || st.State != finetune.StateSucceeded {
+		t.Errorf("%s after %s: %+v", other, id, st)
+	}
+	if st, err := b.Poll(t.Context(), id); err != nil || st.State != finetune.StateFailed {
+		t.Errorf("the failure is now %+v, %v", st, err)
+	}
+	started(t, w, failed.Key, 1)
+	started(t, w, again.Key, 1)
+}
+
+func cleans(t *testing.T, w World) {
+	b := w.Backend(t)
+	cleaner, ok := b.(finetune.Cleaner)
+	if !ok || w.Left == nil {
+		if ok != (w.Left != nil) {
+			t.Errorf("cleaner: %v; the world tells what is left: %v", ok, w.Left != nil)
+		}
+		return
+	}
+	job := NewJob(t, w, "cleaned", w.Quick, 12)
+	id := submit(t, b, job)
+	before := Await(t, b, id, Ended)
+	if len(w.Left(t, job.Key)) == 0 {
+		t.Error("nothing is left to be cleaned up")
+	}
+	for range 2 {
+		if err := cleaner.Clean(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := w.Left(t, job.Key); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	after, err := w.Backend(t).Poll(t.Context(), id)
+	if err != nil || after.State != before.State || after.Model != before.Model {
+		t.Errorf("%+v, %v; before %+v", after, err, before)
+	}
+	if again := submit(t, w.Backend(t), job); again != id {
+		t.Errorf("%s, then %s", id, again)
+	}
+	started(t, w, job.Key, 1)
+}
+
+func cleansCancelled(t *testing.T, w World) {
+	b := w.Backend(t)
+	cleaner, ok := b.(finetune.Cleaner)
+	if !ok {
+		return
+	}
+	job := NewJob(t, w, "cleaned after a cancel", w.Endless, 12)
+	id := submit(t, b, job)
+	Await(t, b, id, func(st finetune.Status) bool { return st.Step > 0 })
+	if err := cleaner.Clean(t.Context(), id); err != nil {
+		t.Errorf("at work: %v", err)
+	}
+	if len(w.Left(t, job.Key)) == 0 {
+		t.Error("a job at work was cleaned up after")
+	}
+	if err := b.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	Await(t, b, id, Ended)
+	if err := cleaner.Clean(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.Left(t, job.Key); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func affords(t *testing.T, w World) {
+	if !w.Estimates {
+		return
+	}
+	b := w.Backend(t)
+	job := NewJob(t, w, "dear", w.Quick, 12)
+	var nothing int64
+	job.MaxMicroUSD = &nothing
+	if _, err := b.Submit(t.Context(), job); finetune.ClassOf(err) != finetune.ClassBudget || !strings.Contains(err.Error(), "$") {
+		t.Errorf("%v", err)
+	}
+	started(t, w, job.Key, 0)
+	job.MaxMicroUSD = nil
+	id := submit(t, b, job)
+	job.MaxMicroUSD = &nothing
+	if again := submit(t, b, job); again != id { // what was begun is not given up
+		t.Errorf("%s, then %s", id, again)
+	}
+	Await(t, b, id, Ended)
+	started(t, w, job.Key, 1)
 }

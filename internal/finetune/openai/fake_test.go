@@ -29,6 +29,8 @@ type fake struct {
 	afterCreate func(job map[string]any) bool
 	afterUpload func(n int) bool
 	noMetadata  bool
+	deleted     []string // ids of files
+	checkpoints []map[string]any
 	pageSize    int
 	stuck       bool
 	counts      map[string]int
@@ -72,6 +74,11 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		http.Error(w, `{"error":{"message":"no such file"}}`, http.StatusNotFound)
+	case strings.HasPrefix(what, "DELETE /files/"):
+		id = strings.TrimPrefix(what, "DELETE /files/")
+		f.deleted = append(f.deleted, id)
+		f.files = slices.DeleteFunc(f.files, func(x wireFile) bool { return x.ID == id })
+		reply(map[string]any{"id": id, "deleted": true})
 	case what == "POST /fine_tuning/jobs":
 		var c map[string]any
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
@@ -103,6 +110,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		reply(map[string]any{"data": f.event})
+	case strings.HasSuffix(what, "/checkpoints"):
+		reply(map[string]any{"data": f.checkpoints})
 	default:
 		id = strings.TrimPrefix(what, "GET /fine_tuning/jobs/")
 		for _, j := range f.jobs {

@@ -15,6 +15,7 @@ import (
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
 )
 
 const createJob, uploadFile = "POST /fine_tuning/jobs", "POST /files"
@@ -220,22 +221,6 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
-func TestRetryAfterForms(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for in, want := range map[string]int{
-		"": 0, "7": 7, "0.2": 1, "-3": 0, "soon": 0, "1e300": 0, "NaN": 0,
-		now.Add(90 * time.Second).Format(http.TimeFormat): 90, now.Add(-time.Hour).Format(http.TimeFormat): 0,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {in}}, now); got != want {
-			t.Errorf("%q: %d, want %d", in, got, want)
-		}
-	}
-	if got := retryAfter(http.Header{"Retry-After-Ms": {"1500"}, "Retry-After": {"9"}}, now); got != 2 {
-		t.Errorf("milliseconds: %d", got)
-	}
-}
-
 func TestPollReadsWhateverIsSaid(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -324,7 +309,7 @@ func TestBrokenTrainingFileNeverLeaves(t *testing.T) {
 	}
 	_, short := setup(t, f)
 	short.Examples = 99
-	if err := b.store.Put(t.Context(), short.Training, []byte(good+"\n")); err != nil {
+	if err := b.store.Put(t.Context(), short.Training, []byte(`{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}`+"\n")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Submit(t.Context(), short); finetune.ClassOf(err) != finetune.ClassPermanent || !strings.Contains(err.Error(), "1 examples, the job speaks of 99") {
@@ -375,7 +360,7 @@ func TestNewRefusesAddressesThatHideSecrets(t *testing.T) {
 	t.Parallel()
 	st := s3test.Store(t)
 	for _, url := range []string{"", "localhost:8000", "ftp://x/v1", "https://user:pass@x/v1", "https://x/v1?key=1", "https://x/#y"} {
-		if _, err := New(Config{URL: url}, st); err == nil {
+		if _, err := New(Config{Config: rest.Config{URL: url}}, st); err == nil {
 			t.Errorf("%q passes", url)
 		}
 	}
@@ -391,10 +376,59 @@ func FuzzJob(f *testing.F) {
 		}}
 		rec := httptest.NewServer(fk)
 		defer rec.Close()
-		b := &Backend{cfg: Config{HTTP: rec.Client(), Attempts: 1, Timeout: time.Second}, base: rec.URL}
+		client, err := rest.New(rest.Config{URL: rec.URL, HTTP: rec.Client(), Attempts: 1, Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &Backend{api: client}
 		st, err := b.Poll(t.Context(), "x")
 		if err == nil && st.State == "" {
 			t.Fatal("no state")
 		}
 	})
+}
+
+func TestCleanLeavesOthersFilesAlone(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	b, job := setup(t, f)
+	if err := b.store.Put(t.Context(), "held.jsonl", []byte(`{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}`+"\n")); err != nil {
+		t.Fatal(err)
+	}
+	job.Validation = "held.jsonl"
+	id, err := b.Submit(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.jobs[0]["validation_file"] != "file-1" {
+		t.Errorf("%v", f.jobs[0])
+	}
+	if err := b.Clean(t.Context(), id); err != nil || len(f.deleted) != 0 {
+		t.Fatalf("a job at work lost %v, %v", f.deleted, err)
+	}
+	f.jobs[0]["status"] = "succeeded"
+	f.files[1].Filename = "mine.jsonl"
+	keep := *b
+	keep.cfg.Keep = true
+	if err := keep.Clean(t.Context(), id); err != nil || len(f.deleted) != 0 {
+		t.Errorf("%v, %v", f.deleted, err)
+	}
+	if err := b.Clean(t.Context(), id); err != nil || !slices.Equal(f.deleted, []string{"file-0"}) {
+		t.Errorf("%v, %v", f.deleted, err)
+	}
+}
+
+func TestCheckpointsTellProgressWhereEventsDoNot(t *testing.T) {
+	t.Parallel()
+	f := &fake{checkpoints: []map[string]any{
+		{"id": "c2", "step_number": 20, "metrics": map[string]any{"train_loss": 0.5}}, {"id": "c1", "step_number": 10, "metrics": map[string]any{"train_loss": 0.9}},
+	}}
+	b, job := setup(t, f)
+	id, err := b.Submit(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := b.Poll(t.Context(), id); err != nil || st.Step != 20 || st.Loss != 0.5 {
+		t.Errorf("%+v, %v", st, err)
+	}
 }

@@ -8,13 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 )
 
 // MetadataKey is the name under which a job's key stands in its metadata at the provider.
@@ -22,73 +23,41 @@ const MetadataKey = "selfalign_key"
 
 // Config says where to train and how patiently.
 type Config struct {
-	// URL of the API with its version, such as https://api.openai.com/v1.
-	URL string
-	// Key returns the API key; nil or "" sends none. It is asked for each request, so that a key may be changed.
-	Key func() string
-	// Headers are sent with every request.
-	Headers map[string]string
+	rest.Config
 	// Price in US dollars per million trained tokens by base model; a name ending in * covers all that begin
 	// with it. Without a price the cost is unknown.
 	Price map[string]float64
-	// Timeout of one request that carries no file; default 60 s. An upload has 1 s for every 64 KiB on top.
-	Timeout time.Duration
-	// Attempts is how often a request that failed in passing is made in all; default 6.
-	Attempts int
-	// Backoff before the second attempt, doubled each time with jitter; default 500 ms.
-	Backoff time.Duration
-	// MaxBackoff caps one wait, also one that the provider asks for: when it wants to be left alone longer than
-	// this, the call ends with ClassPassing and RetryAfter. Default 30 s.
-	MaxBackoff time.Duration
 	// MaxFile is the largest training file accepted, in bytes; default 512 MiB, OpenAI's limit.
 	MaxFile int64
-	// HTTP sends the requests; default a client of its own that follows no redirects.
-	HTTP *http.Client
+	// Keep leaves training files at the provider when a job has ended; else Clean removes them.
+	Keep bool
 }
 
 // Backend implements finetune.Backend.
 type Backend struct {
 	cfg   Config
-	base  string
+	api   *rest.Client
 	store *blob.Store
 }
 
-var _ finetune.Backend = (*Backend)(nil)
+var (
+	_ finetune.Backend = (*Backend)(nil)
+	_ finetune.Cleaner = (*Backend)(nil)
+)
 
 // New returns a backend that reads training files from store. It makes no request.
 func New(cfg Config, store *blob.Store) (*Backend, error) {
-	u, err := url.Parse(cfg.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("fine-tuning URL %q: want http(s)://host/path", cfg.URL)
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("fine-tuning URL: user, query and fragment are not allowed")
+	client, err := rest.New(cfg.Config)
+	if err != nil {
+		return nil, err
 	}
 	if store == nil {
 		return nil, errors.New("fine-tuning: no store")
 	}
-	or := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	or(&cfg.Timeout, time.Minute)
-	or(&cfg.Backoff, 500*time.Millisecond)
-	or(&cfg.MaxBackoff, 30*time.Second)
-	if cfg.Attempts <= 0 {
-		cfg.Attempts = 6
-	}
 	if cfg.MaxFile <= 0 {
 		cfg.MaxFile = 512 << 20
 	}
-	if cfg.HTTP == nil {
-		cfg.HTTP = &http.Client{}
-	}
-	client := *cfg.HTTP
-	// A redirect could carry the key, or an upload, to another host.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	cfg.HTTP = &client
-	return &Backend{cfg: cfg, base: strings.TrimRight(u.String(), "/"), store: store}, nil
+	return &Backend{cfg: cfg, api: client, store: store}, nil
 }
 
 // Submit implements finetune.Backend: the training file is checked before a byte of it leaves, uploaded under a
@@ -115,41 +84,61 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) (string, error) 
 	if err != nil || standing != nil {
 		return idOf(standing), err
 	}
-	file, err := b.upload(ctx, job)
+	training, validation, err := trainfile.Inspect(ctx, b.store, job, b.cfg.MaxFile)
 	if err != nil {
 		return "", err
 	}
-	return b.create(ctx, job, file)
+	if price, ok := trainfile.PriceOf(b.cfg.Price, job.BaseModel); ok {
+		passes := max(1, epochsOf(job.Hyper, job.Examples))
+		tokens := training.Tokens() * int64(passes)
+		how := fmt.Sprintf("at most %d tokens in %d passes, at $%g a million", tokens, passes, price)
+		if err := trainfile.Afford(job, int64(price*float64(tokens)), how); err != nil {
+			return "", err
+		}
+	}
+	var at files
+	if at.training, err = b.upload(ctx, trainingName(job.Key), job.Training, training.Size); err != nil {
+		return "", err
+	}
+	if job.Validation != "" {
+		if at.validation, err = b.upload(ctx, validationName(job.Key), job.Validation, validation.Size); err != nil {
+			return "", err
+		}
+	}
+	return b.create(ctx, job, at)
 }
+
+// files are the provider's ids of a job's files.
+type files struct{ training, validation string }
 
 // create makes the job. A request whose reply was lost may have made it all the same, so each further attempt
 // looks for it first.
-func (b *Backend) create(ctx context.Context, job finetune.Job, file string) (string, error) {
+func (b *Backend) create(ctx context.Context, job finetune.Job, file files) (string, error) {
 	for attempt := 1; ; attempt++ {
-		standing, err := b.find(ctx, job, file)
+		standing, err := b.find(ctx, job, file.training)
 		if err != nil || standing != nil {
 			return idOf(standing), err
 		}
 		var made wireJob
-		err = b.once(ctx, request{
-			method: http.MethodPost, path: "/fine_tuning/jobs", body: wireCreateOf(job, file), into: &made,
-			headers: map[string]string{"Idempotency-Key": job.Name()},
+		err = b.api.Once(ctx, rest.Request{
+			Method: http.MethodPost, Path: "/fine_tuning/jobs", Body: wireCreateOf(job, file), Into: &made,
+			Headers: map[string]string{"Idempotency-Key": job.Name()},
 		})
 		if err == nil {
 			return b.settle(ctx, job, file, made)
 		}
-		if err = b.pause(ctx, attempt, err); err != nil {
+		if err = b.api.Pause(ctx, attempt, err); err != nil {
 			return "", err
 		}
 	}
 }
 
 // settle makes two submissions of one key that crossed each other agree on the older job and stops the other.
-func (b *Backend) settle(ctx context.Context, job finetune.Job, file string, made wireJob) (string, error) {
+func (b *Backend) settle(ctx context.Context, job finetune.Job, file files, made wireJob) (string, error) {
 	if made.ID == "" {
 		return "", &finetune.Error{Class: finetune.ClassPermanent, Message: "the answer to a created job has no id"}
 	}
-	first, err := b.find(ctx, job, file)
+	first, err := b.find(ctx, job, file.training)
 	if err != nil || first == nil || first.ID == made.ID {
 		// The job is made; not being able to look for a twin must not hide its id.
 		return made.ID, nil //nolint:nilerr // see above
@@ -171,7 +160,7 @@ func (b *Backend) find(ctx context.Context, job finetune.Job, file string) (*wir
 		}
 		return 0
 	}
-	err := pages(ctx, b, "/fine_tuning/jobs", func(j wireJob) bool {
+	err := rest.Pages(ctx, b.api, "/fine_tuning/jobs", func(j wireJob) bool {
 		if !j.isFor(job, file) {
 			return true
 		}
@@ -204,7 +193,7 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 	}
 	state, unknown := stateOf(j.Status)
 	st := finetune.Status{State: state, UnknownState: finetune.Clip(unknown), TrainedTokens: j.TrainedTokens, NotExpressed: b.notExpressed(j)}
-	if price, ok := priceOf(b.cfg.Price, j.Model); ok && j.TrainedTokens > 0 {
+	if price, ok := trainfile.PriceOf(b.cfg.Price, j.Model); ok && j.TrainedTokens > 0 {
 		st.CostMicroUSD, st.CostKnown = int64(price*float64(j.TrainedTokens)), true
 	}
 	events, err := b.events(ctx, id)
@@ -212,6 +201,9 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 		return finetune.Status{}, fmt.Errorf("poll fine-tuning job %s: %w", id, err)
 	}
 	words := progress(&st, events)
+	if state == finetune.StateRunning && st.Step == 0 {
+		b.checkpoints(ctx, id, &st)
+	}
 	switch state {
 	case finetune.StateSucceeded:
 		st.Model = j.FineTunedModel
@@ -220,20 +212,20 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 			st.State, st.UnknownState = finetune.StateRunning, "succeeded, model not named yet"
 		}
 	case finetune.StateFailed:
-		if said := j.Error.words(); said != "" {
+		if said := j.Error.Words(); said != "" {
 			words = said
 		}
 		if words == "" {
 			words = "the provider gave no reason"
 		}
 	}
-	st.Message = b.clean(words)
+	st.Message = b.api.Clean(words)
 	return st, nil
 }
 
 // Cancel implements finetune.Backend.
 func (b *Backend) Cancel(ctx context.Context, id string) error {
-	err := b.do(ctx, request{method: http.MethodPost, path: jobPath(id) + "/cancel"})
+	err := b.api.Do(ctx, rest.Request{Method: http.MethodPost, Path: jobPath(id) + "/cancel"})
 	if err == nil {
 		return nil
 	}
@@ -256,7 +248,7 @@ func (b *Backend) job(ctx context.Context, id string) (wireJob, error) {
 	if id == "" {
 		return j, &finetune.Error{Class: finetune.ClassNotFound, Message: "empty job id"}
 	}
-	err := b.do(ctx, request{method: http.MethodGet, path: jobPath(id), into: &j})
+	err := b.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: jobPath(id), Into: &j})
 	if err == nil && j.ID == "" {
 		err = &finetune.Error{Class: finetune.ClassPermanent, Message: "the answer is not a fine-tuning job"}
 	}
@@ -265,15 +257,31 @@ func (b *Backend) job(ctx context.Context, id string) (wireJob, error) {
 
 func jobPath(id string) string { return "/fine_tuning/jobs/" + url.PathEscape(id) }
 
-func priceOf(prices map[string]float64, model string) (float64, bool) {
-	if p, ok := prices[model]; ok {
-		return p, true
+func (j wireJob) Ident() string  { return j.ID }
+func (f wireFile) Ident() string { return f.ID }
+
+// events returns the newest events of a job.
+func (b *Backend) events(ctx context.Context, id string) ([]wireEvent, error) {
+	var page rest.Page[wireEvent]
+	err := b.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: jobPath(id) + "/events", Query: url.Values{"limit": {"50"}}, Into: &page})
+	return page.Data, err
+}
+
+// checkpoints tells progress where the events do not. A provider without them shows none.
+func (b *Backend) checkpoints(ctx context.Context, id string, st *finetune.Status) {
+	var page rest.Page[struct {
+		Step    int `json:"step_number"`
+		Metrics struct {
+			Loss float64 `json:"train_loss"`
+		} `json:"metrics"`
+	}]
+	r := rest.Request{Method: http.MethodGet, Path: jobPath(id) + "/checkpoints", Query: url.Values{"limit": {"10"}}, Into: &page}
+	if b.api.Once(ctx, r) != nil {
+		return
 	}
-	best, found := "", false
-	for name := range prices {
-		if stem, ok := strings.CutSuffix(name, "*"); ok && strings.HasPrefix(model, stem) && (!found || len(name) > len(best)) {
-			best, found = name, true
+	for _, c := range page.Data {
+		if c.Step > st.Step && c.Step < math.MaxInt32 {
+			st.Step, st.Loss = c.Step, max(c.Metrics.Loss, 0)
 		}
 	}
-	return prices[best], found
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 )
 
@@ -76,7 +77,8 @@ func (tr *trainer) ask(r *http.Request, method, path string, body []byte) *httpt
 
 func backend(t *testing.T, url string, st *blob.Store, change ...func(*Config)) *Backend {
 	t.Helper()
-	cfg := Config{URL: url, Key: func() string { return testKey }, Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: 2 * time.Second}
+	cfg := Config{Config: rest.Config{URL: url, Key: func() string { return testKey }, Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: 2 * time.Second}}
+	cfg.Price = map[string]float64{"quick": 1e6, "endless": 1e6}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -105,10 +107,23 @@ func TestConformance(t *testing.T) {
 		st := s3test.Store(t)
 		return finetunetest.World{
 			Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded",
-			Secrets: []string{testKey}, NotExpressed: true,
+			Secrets: []string{testKey}, NotExpressed: true, Estimates: true,
+			Left: func(t *testing.T, _ string) (left []string) {
+				var page rest.Page[wireFile]
+				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+				if err := json.Unmarshal(tr.ask(req, http.MethodGet, "/v1/files?limit=100", nil).Body.Bytes(), &page); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range page.Data {
+					if f.Purpose == "fine-tune" {
+						left = append(left, f.Filename)
+					}
+				}
+				return left
+			},
 			Backend: func(t *testing.T) finetune.Backend { return backend(t, front.URL+"/v1", st) },
 			Started: func(t *testing.T, key string) int {
-				var page wirePage[wireJob]
+				var page rest.Page[wireJob]
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				raw := tr.ask(req, http.MethodGet, "/v1/fine_tuning/jobs?limit=100", nil).Body.Bytes()
 				if err := json.Unmarshal(raw, &page); err != nil {

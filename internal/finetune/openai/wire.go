@@ -2,13 +2,13 @@ package openai
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
 )
 
 // wireJob is a fine-tuning job as the API tells it, less what is not needed.
@@ -19,12 +19,13 @@ type wireJob struct {
 	FineTunedModel  string      `json:"fine_tuned_model"`
 	Status          string      `json:"status"`
 	TrainingFile    string      `json:"training_file"`
+	ValidationFile  string      `json:"validation_file"`
 	TrainedTokens   int64       `json:"trained_tokens"`
 	Suffix          string      `json:"suffix"`
 	UserSuffix      string      `json:"user_provided_suffix"`
 	Seed            *int64      `json:"seed"`
 	Metadata        texts       `json:"metadata"`
-	Error           *wireFault  `json:"error"`
+	Error           *rest.Fault `json:"error"`
 	Hyperparameters wireHyper   `json:"hyperparameters"`
 	Method          *wireMethod `json:"method"`
 }
@@ -40,13 +41,6 @@ type wireMethod struct {
 	Supervised struct {
 		Hyperparameters wireHyper `json:"hyperparameters"`
 	} `json:"supervised"`
-}
-
-type wireFault struct {
-	Code    any    `json:"code"` // a string at most providers, a number at some
-	Message string `json:"message"`
-	Param   string `json:"param"`
-	Type    string `json:"type"`
 }
 
 // texts is an object of strings; whatever else a provider puts there reads as empty.
@@ -66,43 +60,14 @@ func (m *texts) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON reads the object that the API defines, and the bare string that some gateways send.
-func (f *wireFault) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, &f.Message)
-	}
-	type plain wireFault
-	var p plain
-	if json.Unmarshal(b, &p) == nil {
-		*f = wireFault(p)
-	}
-	return nil
-}
-
-func (f *wireFault) code() string {
-	if f == nil || f.Code == nil {
-		return ""
-	}
-	return fmt.Sprint(f.Code)
-}
-
-func (f *wireFault) words() string {
-	if f == nil || (f.Message == "" && f.code() == "") {
-		return ""
-	}
-	if f.code() == "" {
-		return f.Message
-	}
-	return strings.TrimSpace(f.Message + " (" + f.code() + ")")
-}
-
 type wireCreate struct {
-	Model        string            `json:"model"`
-	TrainingFile string            `json:"training_file"`
-	Suffix       string            `json:"suffix,omitempty"`
-	Seed         int64             `json:"seed"`
-	Metadata     map[string]string `json:"metadata"`
-	Method       wireMethod        `json:"method"`
+	Model          string            `json:"model"`
+	TrainingFile   string            `json:"training_file"`
+	ValidationFile string            `json:"validation_file,omitempty"`
+	Suffix         string            `json:"suffix,omitempty"`
+	Seed           int64             `json:"seed"`
+	Metadata       map[string]string `json:"metadata"`
+	Method         wireMethod        `json:"method"`
 }
 
 // Bounds that OpenAI states for its hyperparameters.
@@ -113,9 +78,9 @@ const (
 	maxSeed   = math.MaxInt32
 )
 
-func wireCreateOf(job finetune.Job, file string) wireCreate {
+func wireCreateOf(job finetune.Job, file files) wireCreate {
 	c := wireCreate{
-		Model: job.BaseModel, TrainingFile: file, Suffix: suffixOf(job), Seed: seedOf(job.Seed),
+		Model: job.BaseModel, TrainingFile: file.training, ValidationFile: file.validation, Suffix: suffixOf(job), Seed: seedOf(job.Seed),
 		Metadata: map[string]string{MetadataKey: job.Key}, Method: wireMethod{Type: "supervised"},
 	}
 	h := &c.Method.Supervised.Hyperparameters

@@ -38,7 +38,7 @@ func (c *cluster) Look(ctx context.Context, a command.Attempt) (command.Life, er
 	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
 	state, code, _ := strings.Cut(line, "|")
 	if err != nil || state == "" {
-		return command.Life{Words: "Slurm no longer knows batch job " + id}, nil
+		return command.Life{Words: "Slurm no longer knows batch job " + id}, nil //nolint:nilerr // no accounting is no failure
 	}
 	return c.life(a, id, state, code, ""), nil
 }

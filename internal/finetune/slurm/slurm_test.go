@@ -15,7 +15,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
 )
 
-// cluster returns a world over a fake Slurm, and the folder that it lives in.
+// fake returns a world over a fake Slurm, and the folder that it lives in.
 func fake(t *testing.T, change ...func(*Config)) (w finetunetest.World, cfg Config) {
 	t.Helper()
 	bin := t.TempDir()
@@ -36,7 +36,7 @@ func fake(t *testing.T, change ...func(*Config)) (w finetunetest.World, cfg Conf
 		c(&cfg)
 	}
 	t.Cleanup(func() {
-		clear(t, bin)
+		mend(t, bin)
 		for _, j := range load(bin) {
 			scancel(bin, []string{j.ID})
 		}
@@ -57,7 +57,7 @@ func anyAlive(bin string) bool {
 	return false
 }
 
-func clear(t *testing.T, bin string) {
+func mend(t *testing.T, bin string) {
 	t.Helper()
 	for _, f := range []string{faultDown, faultForget, faultLost, faultHold} {
 		if err := os.Remove(filepath.Join(bin, f)); err != nil && !os.IsNotExist(err) {
@@ -151,7 +151,7 @@ func TestPreempted(t *testing.T) {
 	finetunetest.Await(t, b, id, func(st finetune.Status) bool {
 		return st.State == finetune.StateQueued && strings.Contains(st.Message, "PENDING")
 	})
-	clear(t, cfg.Bin)
+	mend(t, cfg.Bin)
 	if st := finetunetest.Await(t, b, id, finetunetest.Ended); st.State != finetune.StateSucceeded {
 		t.Errorf("%+v", st)
 	}
@@ -213,7 +213,7 @@ func TestControllerIsAway(t *testing.T) {
 	if _, err := b.Submit(t.Context(), job); finetune.ClassOf(err) != finetune.ClassPassing {
 		t.Errorf("submit: %v", err)
 	}
-	clear(t, cfg.Bin)
+	mend(t, cfg.Bin)
 	id, err := b.Submit(t.Context(), job)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestControllerIsAway(t *testing.T) {
 	if st, err := b.Poll(t.Context(), id); finetune.ClassOf(err) != finetune.ClassPassing {
 		t.Errorf("%+v, %v", st, err)
 	}
-	clear(t, cfg.Bin)
+	mend(t, cfg.Bin)
 	finetunetest.Await(t, b, id, func(st finetune.Status) bool { return st.Step > 1 })
 	if s := startsOf(cfg.Dir, job.Key); len(s) != 1 {
 		t.Errorf("%q", s)

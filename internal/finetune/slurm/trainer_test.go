@@ -41,7 +41,7 @@ func train() int {
 		return 2
 	}
 	resumed := os.Getenv("SELFALIGN_RESUME") == "1"
-	starts, err := os.OpenFile(filepath.Join(spec.Checkpoints, "starts"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	starts, err := os.OpenFile(filepath.Dir(os.Getenv("SELFALIGN_JOB"))+".starts", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 2
 	}
@@ -98,7 +98,7 @@ func template(t *testing.T) string {
 }
 
 func startsOf(dir, key string) []string {
-	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key), "checkpoints", "starts"))
+	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key)+".starts"))
 	if err != nil {
 		return nil
 	}
@@ -108,7 +108,7 @@ func startsOf(dir, key string) []string {
 func world(t *testing.T, cfg Config, w finetunetest.World) finetunetest.World {
 	t.Helper()
 	w.Quick, w.Endless, w.Broken, w.LastWords = "quick", "endless", "broken", "CUDA out of memory"
-	w.Secrets, w.Artifacts = []string{secret}, true
+	w.Secrets, w.Artifacts, w.Left = []string{secret}, true, leftIn(cfg.Dir)
 	w.Started = func(t *testing.T, key string) int { return len(startsOf(cfg.Dir, key)) }
 	w.Backend = func(t *testing.T) finetune.Backend {
 		b, err := New(cfg, w.Store)
@@ -119,4 +119,16 @@ func world(t *testing.T, cfg Config, w finetunetest.World) finetunetest.World {
 		return b
 	}
 	return w
+}
+
+// leftIn lists what Clean takes away.
+func leftIn(dir string) func(t *testing.T, key string) []string {
+	return func(t *testing.T, key string) (left []string) {
+		for _, name := range []string{"train.jsonl", "checkpoints"} {
+			if _, err := os.Stat(filepath.Join(dir, finetune.NameOf(key), name)); err == nil {
+				left = append(left, name)
+			}
+		}
+		return left
+	}
 }

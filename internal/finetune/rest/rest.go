@@ -1,4 +1,6 @@
-package openai
+// Package rest speaks to the JSON API of a training service: the one layer that retries, bounded answers, errors with the
+// service's own words and without keys.
+package rest
 
 import (
 	"bytes"
@@ -23,43 +25,100 @@ const maxReply = 32 << 20
 // maxPages bounds how far a listing is followed: 100,000 entries.
 const maxPages = 1000
 
-// request is one call to the API. Exactly one of body and stream is used, or neither.
-type request struct {
-	method, path string
-	query        url.Values
-	headers      map[string]string
-	body         any // sent as JSON
-	stream       func(context.Context) (io.ReadCloser, error)
-	streamSize   int64
-	streamType   string
-	into         any // the answer's JSON is read into it
+// Config says where the API is and how patiently it is asked.
+type Config struct {
+	// URL of the API with its version, such as https://api.openai.com/v1.
+	URL string
+	// Key returns the API key; nil or "" sends none. It is asked for each request, so that a key may be changed.
+	Key func() string
+	// Headers are sent with every request.
+	Headers map[string]string
+	// Timeout of one request that carries no file; default 60 s. An upload has 1 s for every 64 KiB on top.
+	Timeout time.Duration
+	// Attempts is how often a request that failed in passing is made in all; default 6.
+	Attempts int
+	// Backoff before the second attempt, doubled each time with jitter; default 500 ms.
+	Backoff time.Duration
+	// MaxBackoff caps one wait, also one that the provider asks for: when it wants to be left alone longer than
+	// this, the call ends with ClassPassing and RetryAfter. Default 30 s.
+	MaxBackoff time.Duration
+	// HTTP sends the requests; default a client of its own that follows no redirects.
+	HTTP *http.Client
 }
 
-// do makes the request until it succeeds, fails for good or has used up its attempts. Only for requests that may
+// Client makes requests. It is safe for concurrent use.
+type Client struct {
+	cfg  Config
+	base string
+}
+
+// New returns a client. It makes no request.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("fine-tuning URL %q: want http(s)://host/path", cfg.URL)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("fine-tuning URL: user, query and fragment are not allowed")
+	}
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	or(&cfg.Timeout, time.Minute)
+	or(&cfg.Backoff, 500*time.Millisecond)
+	or(&cfg.MaxBackoff, 30*time.Second)
+	if cfg.Attempts <= 0 {
+		cfg.Attempts = 6
+	}
+	if cfg.HTTP == nil {
+		cfg.HTTP = &http.Client{}
+	}
+	client := *cfg.HTTP
+	// A redirect could carry the key, or an upload, to another host.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	cfg.HTTP = &client
+	return &Client{cfg: cfg, base: strings.TrimRight(u.String(), "/")}, nil
+}
+
+// Request is one call to the API. Exactly one of body and stream is used, or neither.
+type Request struct {
+	Method, Path string
+	Query        url.Values
+	Headers      map[string]string
+	Body         any // sent as JSON
+	Stream       func(context.Context) (io.ReadCloser, error)
+	StreamSize   int64
+	StreamType   string
+	Into         any // the answer's JSON is read into it
+}
+
+// Do makes the request until it succeeds, fails for good or has used up its attempts. Only for Requests that may
 // be repeated.
-func (b *Backend) do(ctx context.Context, r request) error {
+func (c *Client) Do(ctx context.Context, r Request) error {
 	for attempt := 1; ; attempt++ {
-		err := b.once(ctx, r)
+		err := c.Once(ctx, r)
 		if err == nil {
 			return nil
 		}
-		if err = b.pause(ctx, attempt, err); err != nil {
+		if err = c.Pause(ctx, attempt, err); err != nil {
 			return err
 		}
 	}
 }
 
-// pause waits before another attempt and returns nil, or returns err when there shall be none.
-func (b *Backend) pause(ctx context.Context, attempt int, err error) error {
-	if finetune.ClassOf(err) != finetune.ClassPassing || attempt >= b.cfg.Attempts {
+// Pause waits before another attempt and returns nil, or returns err when there shall be none.
+func (c *Client) Pause(ctx context.Context, attempt int, err error) error {
+	if finetune.ClassOf(err) != finetune.ClassPassing || attempt >= c.cfg.Attempts {
 		return err
 	}
-	wait := min(b.cfg.Backoff<<min(attempt-1, 20), b.cfg.MaxBackoff)
+	wait := min(c.cfg.Backoff<<min(attempt-1, 20), c.cfg.MaxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
 	var e *finetune.Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
 		asked := time.Duration(e.RetryAfter) * time.Second
-		if asked > b.cfg.MaxBackoff {
+		if asked > c.cfg.MaxBackoff {
 			return err
 		}
 		wait = max(wait, asked)
@@ -74,18 +133,18 @@ func (b *Backend) pause(ctx context.Context, attempt int, err error) error {
 	}
 }
 
-// once makes the request once. Errors are *finetune.Error or wrap the context's.
-func (b *Backend) once(ctx context.Context, r request) error {
-	limit := b.cfg.Timeout + time.Duration(r.streamSize/(64<<10))*time.Second
+// Once makes the request once. Errors are *finetune.Error or wrap the context's.
+func (c *Client) Once(ctx context.Context, r Request) error {
+	limit := c.cfg.Timeout + time.Duration(r.StreamSize/(64<<10))*time.Second
 	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	req, err := b.newRequest(callCtx, r)
+	req, err := c.newRequest(callCtx, r)
 	if err != nil {
 		return err
 	}
-	resp, err := b.cfg.HTTP.Do(req)
+	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
-		return b.lost(ctx, r, err)
+		return c.lost(ctx, r, err)
 	}
 	defer func() {
 		// What is left of a short answer is read, so that the connection can be used again.
@@ -94,83 +153,83 @@ func (b *Backend) once(ctx context.Context, r request) error {
 	}()
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	if err != nil {
-		return b.lost(ctx, r, err)
+		return c.lost(ctx, r, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return b.refused(resp, reply)
+		return c.refused(resp, reply)
 	}
 	if len(reply) > maxReply {
-		return &finetune.Error{Class: finetune.ClassPermanent, Message: fmt.Sprintf("%s %s: the answer has more than %d bytes", r.method, r.path, maxReply)}
+		return &finetune.Error{Class: finetune.ClassPermanent, Message: fmt.Sprintf("%s %s: the answer has more than %d bytes", r.Method, r.Path, maxReply)}
 	}
-	if r.into == nil {
+	if r.Into == nil {
 		return nil
 	}
-	if err := json.Unmarshal(reply, r.into); err != nil {
+	if err := json.Unmarshal(reply, r.Into); err != nil {
 		// A broken answer with a good status is a proxy's or a dying server's; it may pass.
-		return &finetune.Error{Class: finetune.ClassPassing, Status: resp.StatusCode, Message: fmt.Sprintf("%s %s: the answer is not the JSON expected", r.method, r.path), Err: err}
+		return &finetune.Error{Class: finetune.ClassPassing, Status: resp.StatusCode, Message: fmt.Sprintf("%s %s: the answer is not the JSON expected", r.Method, r.Path), Err: err}
 	}
 	return nil
 }
 
-func (b *Backend) newRequest(ctx context.Context, r request) (*http.Request, error) {
-	address := b.base + r.path
-	if len(r.query) > 0 {
-		address += "?" + r.query.Encode()
+func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {
+	address := c.base + r.Path
+	if len(r.Query) > 0 {
+		address += "?" + r.Query.Encode()
 	}
 	var body io.Reader
 	switch {
-	case r.body != nil:
-		raw, err := json.Marshal(r.body)
+	case r.Body != nil:
+		raw, err := json.Marshal(r.Body)
 		if err != nil {
 			return nil, &finetune.Error{Class: finetune.ClassPermanent, Message: "encode request", Err: err}
 		}
 		body = bytes.NewReader(raw)
-	case r.stream != nil:
-		opened, err := r.stream(ctx)
+	case r.Stream != nil:
+		opened, err := r.Stream(ctx)
 		if err != nil {
 			return nil, err
 		}
 		body = opened // closed by the transport
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, address, body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, address, body)
 	if err != nil {
-		return nil, &finetune.Error{Class: finetune.ClassPermanent, Message: b.clean("make request: " + err.Error())}
+		return nil, &finetune.Error{Class: finetune.ClassPermanent, Message: c.Clean("make request: " + err.Error())}
 	}
-	if r.body != nil {
+	if r.Body != nil {
 		// Without GetBody, net/http does not repeat a POST behind our back, as it does when it sees an
 		// Idempotency-Key, which not every provider honours.
 		req.GetBody = nil
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if r.stream != nil {
-		req.ContentLength = r.streamSize
-		req.Header.Set("Content-Type", r.streamType)
+	if r.Stream != nil {
+		req.ContentLength = r.StreamSize
+		req.Header.Set("Content-Type", r.StreamType)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "selfalign")
-	for k, v := range r.headers {
+	for k, v := range r.Headers {
 		req.Header.Set(k, v)
 	}
-	for k, v := range b.cfg.Headers {
+	for k, v := range c.cfg.Headers {
 		req.Header.Set(k, v)
 	}
-	if key := b.key(); key != "" {
+	if key := c.key(); key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	return req, nil
 }
 
-func (b *Backend) key() string {
-	if b.cfg.Key == nil {
+func (c *Client) key() string {
+	if c.cfg.Key == nil {
 		return ""
 	}
-	return strings.TrimSpace(b.cfg.Key())
+	return strings.TrimSpace(c.cfg.Key())
 }
 
 // lost is a request without a whole answer.
-func (b *Backend) lost(ctx context.Context, r request, err error) error {
+func (c *Client) lost(ctx context.Context, r Request, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s %s: %w", r.method, r.path, ctx.Err())
+		return fmt.Errorf("%s %s: %w", r.Method, r.Path, ctx.Err())
 	}
 	var typed *finetune.Error
 	if errors.As(err, &typed) { // the stream's own, such as a training file that changed
@@ -179,14 +238,14 @@ func (b *Backend) lost(ctx context.Context, r request, err error) error {
 	if u := new(url.Error); errors.As(err, &u) { // url.Error repeats the address
 		err = u.Err
 	}
-	return &finetune.Error{Class: finetune.ClassPassing, Message: b.clean(fmt.Sprintf("%s %s at %s: %v", r.method, r.path, b.base, err))}
+	return &finetune.Error{Class: finetune.ClassPassing, Message: c.Clean(fmt.Sprintf("%s %s at %s: %v", r.Method, r.Path, c.base, err))}
 }
 
 // refused reads an error answer: the shape that OpenAI defined, else the text as it is.
-func (b *Backend) refused(resp *http.Response, reply []byte) error {
+func (c *Client) refused(resp *http.Response, reply []byte) error {
 	e := &finetune.Error{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 	var shape struct {
-		Error   *wireFault      `json:"error"`
+		Error   *Fault          `json:"error"`
 		Message string          `json:"message"`
 		Detail  json.RawMessage `json:"detail"`
 	}
@@ -194,7 +253,7 @@ func (b *Backend) refused(resp *http.Response, reply []byte) error {
 	words := ""
 	if json.Unmarshal(reply, &shape) == nil {
 		if shape.Error != nil {
-			words, e.Code, kind = shape.Error.Message, shape.Error.code(), shape.Error.Type
+			words, e.Code, kind = shape.Error.Message, shape.Error.CodeText(), shape.Error.Type
 			if shape.Error.Param != "" {
 				words += " (" + shape.Error.Param + ")"
 			}
@@ -212,7 +271,7 @@ func (b *Backend) refused(resp *http.Response, reply []byte) error {
 	if words == "" {
 		words = http.StatusText(resp.StatusCode)
 	}
-	e.Message, e.Code = b.clean(words), b.clean(e.Code)
+	e.Message, e.Code = c.Clean(words), c.Clean(e.Code)
 	e.Class = classOf(resp.StatusCode, e.Code+" "+kind, e.Message)
 	if e.Class == finetune.ClassPermanent && resp.StatusCode/100 == 3 {
 		e.Message = "the endpoint redirects, which is not followed (Try: the address that it names as url)"
@@ -268,10 +327,10 @@ func retryAfter(h http.Header, now time.Time) int {
 	return 0
 }
 
-// clean makes a provider's words fit to be shown: clipped, and without the key, which some repeat.
-func (b *Backend) clean(words string) string {
-	hide := []string{b.key()}
-	for name, v := range b.cfg.Headers {
+// Clean makes a provider's words fit to be shown: clipped, and without the key, which some repeat.
+func (c *Client) Clean(words string) string {
+	hide := []string{c.key()}
+	for name, v := range c.cfg.Headers {
 		if n := strings.ToLower(name); strings.Contains(n, "key") || strings.Contains(n, "auth") || strings.Contains(n, "token") {
 			hide = append(hide, v)
 		}
@@ -284,29 +343,27 @@ func (b *Backend) clean(words string) string {
 	return finetune.Clip(words)
 }
 
-// wirePage is one page of a listing.
-type wirePage[T any] struct {
+// Page is one page of a listing.
+type Page[T any] struct {
 	Data    []T    `json:"data"`
 	HasMore bool   `json:"has_more"`
 	LastID  string `json:"last_id"`
 }
 
-type identified interface{ ident() string }
+// Identified is an entry of a listing, with the cursor after which the next page begins.
+type Identified interface{ Ident() string }
 
-func (j wireJob) ident() string  { return j.ID }
-func (f wireFile) ident() string { return f.ID }
-
-// pages goes through a listing until fn returns false. A cursor that does not move ends it, since some servers
+// Pages goes through a listing until fn returns false. A cursor that does not move ends it, since some servers
 // answer the first page for ever.
-func pages[T identified](ctx context.Context, b *Backend, path string, fn func(T) bool) error {
+func Pages[T Identified](ctx context.Context, c *Client, path string, fn func(T) bool) error {
 	after, seen := "", map[string]bool{}
 	for range maxPages {
 		q := url.Values{"limit": {"100"}}
 		if after != "" {
 			q.Set("after", after)
 		}
-		var page wirePage[T]
-		if err := b.do(ctx, request{method: http.MethodGet, path: path, query: q, into: &page}); err != nil {
+		var page Page[T]
+		if err := c.Do(ctx, Request{Method: http.MethodGet, Path: path, Query: q, Into: &page}); err != nil {
 			return err
 		}
 		for _, item := range page.Data {
@@ -317,17 +374,10 @@ func pages[T identified](ctx context.Context, b *Backend, path string, fn func(T
 		if !page.HasMore || len(page.Data) == 0 {
 			return nil
 		}
-		if after = page.Data[len(page.Data)-1].ident(); after == "" || seen[after] {
+		if after = page.Data[len(page.Data)-1].Ident(); after == "" || seen[after] {
 			return nil
 		}
 		seen[after] = true
 	}
 	return &finetune.Error{Class: finetune.ClassPermanent, Message: fmt.Sprintf("GET %s: more than %d pages", path, maxPages)}
-}
-
-// events returns the newest events of a job.
-func (b *Backend) events(ctx context.Context, id string) ([]wireEvent, error) {
-	var page wirePage[wireEvent]
-	err := b.do(ctx, request{method: http.MethodGet, path: jobPath(id) + "/events", query: url.Values{"limit": {"50"}}, into: &page})
-	return page.Data, err
 }

@@ -1,4 +1,4 @@
-package openai
+package trainfile
 
 import (
 	"bytes"
@@ -27,8 +27,8 @@ func TestCheck(t *testing.T) {
 	} {
 		n, err := Check(strings.NewReader(c.in))
 		if c.want == "" {
-			if err != nil || n < 1 {
-				t.Errorf("%s: %d, %v", c.name, n, err)
+			if err != nil || n.Examples < 1 {
+				t.Errorf("%s: %+v, %v", c.name, n, err)
 			}
 			continue
 		}
@@ -56,8 +56,8 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte("{\"messages\":[{\"role\":\"user\",\"content\":[]}]}\n\n\x00"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		n, err := Check(bytes.NewReader(raw))
-		if (err == nil) != (n > 0) {
-			t.Fatalf("%d, %v", n, err)
+		if (err == nil) != (n.Examples > 0) {
+			t.Fatalf("%+v, %v", n, err)
 		}
 	})
 }

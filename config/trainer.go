@@ -1,0 +1,30 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// trainer checks one trainer's settings.
+func (ps *problems) trainer(at string, t Trainer, w Worker) {
+	missing := func(field, value, try string) {
+		if strings.TrimSpace(value) == "" {
+			ps.add(at+"."+field, "is missing", "", try)
+		}
+	}
+	switch t.Backend {
+	case BackendOpenAI, BackendTogether:
+		ps.reference(at+".provider", t.Provider, "provider", w.Providers)
+	case BackendCommand:
+		if len(t.Command) == 0 {
+			ps.add(at+".command", "is missing", "", "[python3, train.py]")
+		}
+		missing("dir", t.Dir, "a folder on the worker's machine that outlives the worker")
+	case BackendSlurm:
+		missing("template", t.Template, "a batch script: #SBATCH lines, then the commands that train")
+		missing("dir", t.Dir, "a folder that this machine and the nodes see under the same path")
+	}
+	if t.LoRA > 0 && t.Backend != BackendTogether {
+		ps.add(at+".lora", "is for backend together", fmt.Sprint(t.LoRA), "give it to the program that trains")
+	}
+}
