@@ -97,6 +97,9 @@ func countMultibyte(b []byte) (good, bad int) {
 
 // cleanText gives lines one ending, spaces one kind, and removes characters that nobody sees.
 func cleanText(s string) string {
+	if isClean(s) {
+		return s
+	}
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
 		switch r {
@@ -114,6 +117,16 @@ func cleanText(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// isClean reports whether s is ASCII in which nothing is to be changed, as most text is.
+func isClean(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < ' ' && c != '\n' && c != '\t') || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // cleanLine returns s on one line, with single spaces.

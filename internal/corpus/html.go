@@ -109,7 +109,7 @@ func prepare(doc *html.Node) (elements, words int, h1 []string) {
 		switch n.Type {
 		case html.TextNode:
 			n.Data = cleanText(n.Data)
-			words += len(strings.Fields(n.Data))
+			words += fieldCount(n.Data)
 		case html.ElementNode:
 			elements++
 			switch level := headingLevel(n); {
@@ -136,11 +136,24 @@ func dropAttributes(attrs []html.Attribute) []html.Attribute {
 	return kept
 }
 
+// fieldCount counts what ASCII space separates.
+func fieldCount(s string) int {
+	n, inside := 0, false
+	for i := range len(s) {
+		space := s[i] == ' ' || s[i] == '\n' || s[i] == '\t'
+		if !space && !inside {
+			n++
+		}
+		inside = !space
+	}
+	return n
+}
+
 func countWords(n *html.Node) int {
 	words := 0
 	for d := range n.Descendants() {
 		if d.Type == html.TextNode {
-			words += len(strings.Fields(d.Data))
+			words += fieldCount(d.Data)
 		}
 	}
 	return words

@@ -24,7 +24,7 @@ var formatting = map[atom.Atom]bool{
 
 // explosive says why a page would take more memory than it is worth.
 func explosive(markup string) string {
-	if strings.Count(markup, "<") < 1000 {
+	if n := strings.Count(markup, "<"); n*n/4 < maxReopened { // half of them left open, the other half opening them again
 		return ""
 	}
 	z := html.NewTokenizer(strings.NewReader(markup))

@@ -14,15 +14,15 @@ const (
 	languageMin    = 100
 )
 
-// wrongLanguage names the language of a text with the detector's confidence, when it is none of those wanted and the
+// wrongLanguage names the language of prose with the detector's confidence, when it is none of those wanted and the
 // detector is at least as sure as asked for; where English is wanted also when it hesitates between two others and hardly
 // a word is English. No language wanted means that all are.
-func wrongLanguage(text string, want []string, confidence float64) string {
+func wrongLanguage(said string, want []string, confidence float64) string {
 	if len(want) == 0 {
 		return ""
 	}
 	english := slices.Contains(want, "en")
-	sample := clip(prose(text), languageSample)
+	sample := clip(said, languageSample)
 	if len(sample) < languageMin {
 		return ""
 	}
@@ -45,19 +45,38 @@ var english = map[string]bool{
 	"by": true, "but": true, "when": true, "if": true, "your": true,
 }
 
+const (
+	longestEnglish = 5  // bytes of the longest of them
+	enoughWords    = 40 // after which a text that looks English is taken for it
+)
+
 // englishShare returns which part of the words is on that list. It is sure of a text with a tenth of at least five
 // kinds, which spares the detector: that costs more than all other work on a page together.
 func englishShare(text string) (share float64, sure bool) {
 	words, hits := 0, 0
-	kinds := map[string]bool{}
+	var kinds [4]string // of those counted, four different ones
+	different, the := 0, false
 	for word := range strings.FieldsSeq(text) {
 		words++
+		if len(word) > 2*longestEnglish {
+			continue
+		}
 		word = strings.ToLower(strings.Trim(word, ".,;:!?()\"'*_"))
-		if english[word] {
-			hits++
-			kinds[word] = true
+		if len(word) > longestEnglish || !english[word] {
+			continue
+		}
+		hits++
+		the = the || word == "the"
+		if different < 5 && !slices.Contains(kinds[:min(different, len(kinds))], word) {
+			if different < len(kinds) {
+				kinds[different] = word
+			}
+			different++
+		}
+		if words >= enoughWords && the && different >= 5 && hits*10 >= words {
+			break
 		}
 	}
 	share = float64(hits) / float64(max(words, 1))
-	return share, share >= 0.1 && len(kinds) >= 5 && kinds["the"]
+	return share, share >= 0.1 && different >= 5 && the
 }

@@ -87,7 +87,7 @@ func TestRepetition(t *testing.T) {
 		{"table", "| a b c d e f | 1 |\n| a b c d e f | 1 |\n", .6, false},
 		{"list items", "- open the lid of the box\n- open the lid of the box\n", .6, true},
 	} {
-		if got := repetition(tt.text, 3, tt.limit); (got != "") != tt.repeats {
+		if got := repetition(prose(tt.text), 3, tt.limit); (got != "") != tt.repeats {
 			t.Errorf("%s: %q", tt.name, got)
 		}
 	}
@@ -112,7 +112,7 @@ func TestWrongLanguage(t *testing.T) {
 		if tt.want == "any" {
 			want = nil
 		}
-		got := wrongLanguage(tt.text, want, 0.8)
+		got := wrongLanguage(prose(tt.text), want, 0.8)
 		if (got == "") != (tt.got == "") || !strings.HasPrefix(got, tt.got) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.got)
 		}

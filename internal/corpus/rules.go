@@ -95,15 +95,16 @@ func (c *cutter) unfit(text string) (reason, detail string, sets []string) {
 	if strings.Contains(text, "\uFFFD") {
 		return ReasonInvalidUTF8, fmt.Sprintf("%d characters lost", strings.Count(text, "\uFFFD")), nil
 	}
-	if detail := wrongLanguage(text, rules.Languages, rules.LanguageConfidence); detail != "" {
+	said := prose(text)
+	if detail := wrongLanguage(said, rules.Languages, rules.LanguageConfidence); detail != "" {
 		return ReasonLanguage, detail, nil
 	}
 	if rules.RepeatJaccard > 0 {
-		if detail := repetition(text, rules.RepeatNGram, rules.RepeatJaccard); detail != "" {
+		if detail := repetition(said, rules.RepeatNGram, rules.RepeatJaccard); detail != "" {
 			return ReasonRepetitive, detail, nil
 		}
 	}
-	if reason, detail := strict(text, rules); reason != "" {
+	if reason, detail := strict(text, said, rules); reason != "" {
 		return reason, detail, nil
 	}
 	if c.opts.Contaminated == nil {
@@ -113,10 +114,10 @@ func (c *cutter) unfit(text string) (reason, detail string, sets []string) {
 	if len(hits) == 0 {
 		return "", "", nil
 	}
-	said := make([]string, len(hits))
+	named := make([]string, len(hits))
 	for i, h := range hits {
 		sets = append(sets, h.Set)
-		said[i] = fmt.Sprintf("%s row %d: %q", h.Set, h.Row, clip(h.Words, 200))
+		named[i] = fmt.Sprintf("%s row %d: %q", h.Set, h.Row, clip(h.Words, 200))
 	}
-	return ReasonContaminated, strings.Join(said, "; "), sets
+	return ReasonContaminated, strings.Join(named, "; "), sets
 }

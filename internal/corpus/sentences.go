@@ -19,14 +19,14 @@ const (
 
 // repetition looks for two sentences whose sets of word n-grams have a Jaccard similarity above the limit, and
 // describes the first such pair.
-func repetition(text string, n int, limit float64) string {
+func repetition(said string, n int, limit float64) string {
 	type heard struct {
 		grams []uint64
 		said  string
 	}
 	var seen []heard
 	var words []uint64
-	for sentence := range sentences(prose(text)) {
+	for sentence := range sentences(said) {
 		if words = wordHashes(words[:0], sentence); len(words) < max(minSentenceWords, n) {
 			continue
 		}
@@ -129,7 +129,11 @@ func wordHashes(list []uint64, sentence string) []uint64 {
 
 // prose returns the text without fenced code, tables and header lines, whose lines resemble each other by nature.
 func prose(text string) string {
+	if !strings.ContainsAny(text, "`~|#") {
+		return text
+	}
 	var b strings.Builder
+	b.Grow(len(text))
 	fenced := false
 	for line := range strings.Lines(text) {
 		bare := strings.TrimSpace(line)

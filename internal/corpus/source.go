@@ -10,6 +10,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -45,7 +46,7 @@ type source struct {
 	packing packing
 	buf     *bufio.Reader // decompressed; nil until open
 	unpack  io.Reader
-	close   func()
+	release func() // of unpack
 	out     int64
 	damaged error
 }
@@ -74,9 +75,22 @@ func (r *rawReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// fileReaders are used again: a folder has many small files.
+var fileReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
+// close lets go of what reading took.
+func (s *source) close() {
+	if s.release != nil {
+		s.release()
+	}
+	s.file.Reset(nil)
+	fileReaders.Put(s.file)
+}
+
 func newSource(ctx context.Context, r io.Reader) *source {
-	s := &source{ctx: ctx, raw: &rawReader{ctx: ctx, r: r}, close: func() {}}
-	s.file = bufio.NewReaderSize(s.raw, 64<<10)
+	s := &source{ctx: ctx, raw: &rawReader{ctx: ctx, r: r}}
+	s.file, _ = fileReaders.Get().(*bufio.Reader)
+	s.file.Reset(s.raw)
 	magic, _ := s.file.Peek(4)
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
@@ -109,7 +123,8 @@ func (s *source) open() {
 			s.damaged = err
 			return
 		}
-		s.unpack, s.close = z, z.Close
+		s.unpack = z
+		s.release = z.Close
 	}
 	s.buf = bufio.NewReaderSize(readerFunc(s.inflate), 64<<10)
 }

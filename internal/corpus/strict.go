@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// strict applies the rules of REInstruct that are on. It returns the first that a text breaks.
-func strict(text string, rules SegmentRules) (reason, detail string) {
+// strict applies the rules of REInstruct that are on to a text and its prose. It returns the first that a text breaks.
+func strict(text, said string, rules SegmentRules) (reason, detail string) {
 	for _, sign := range rules.Signs {
 		if sign != "" && strings.Contains(text, sign) {
 			return ReasonSigns, fmt.Sprintf("%q", sign)
@@ -17,7 +17,7 @@ func strict(text string, rules SegmentRules) (reason, detail string) {
 	if rules.Pronouns <= 0 && rules.Questions <= 0 && rules.CapitalWords <= 0 && rules.VerbParagraphs <= 0 {
 		return "", ""
 	}
-	text = prose(text)
+	text = said
 	pronouns, capitals := 0, 0
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’'
