@@ -326,10 +326,29 @@ type tokenForm struct {
 
 // tokenForms are published by the providers for secret scanning.
 var tokenForms = []tokenForm{
-	{"sk-", 20}, {"sk_live_", 16}, {"sk_test_", 16}, {"rk_live_", 16}, {"pk_live_", 16},
-	{"ghp_", 30}, {"gho_", 30}, {"ghu_", 30}, {"ghs_", 30}, {"ghr_", 30}, {"github_pat_", 30}, {"glpat-", 20},
-	{"AKIA", 16}, {"ASIA", 16}, {"AIza", 30}, {"xoxb-", 20}, {"xoxp-", 20}, {"xoxa-", 20}, {"xoxr-", 20}, {"xoxs-", 20},
-	{"hf_", 30}, {"npm_", 30}, {"eyJ", 40},
+	{"sk-", 20},
+	{"sk_live_", 16},
+	{"sk_test_", 16},
+	{"rk_live_", 16},
+	{"pk_live_", 16},
+	{"ghp_", 30},
+	{"gho_", 30},
+	{"ghu_", 30},
+	{"ghs_", 30},
+	{"ghr_", 30},
+	{"github_pat_", 30},
+	{"glpat-", 20},
+	{"AKIA", 16},
+	{"ASIA", 16},
+	{"AIza", 30},
+	{"xoxb-", 20},
+	{"xoxp-", 20},
+	{"xoxa-", 20},
+	{"xoxr-", 20},
+	{"xoxs-", 20},
+	{"hf_", 30},
+	{"npm_", 30},
+	{"eyJ", 40},
 }
 
 // findKey finds access keys and tokens by their forms, bearer tokens, and private keys in PEM.

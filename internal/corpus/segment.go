@@ -188,14 +188,13 @@ func (c *cutter) long(s *section, detail string) bool {
 	if c.opts.Segments.Long != LongCut {
 		return c.drop(&s.part, ReasonTooLong, detail)
 	}
-	for _, p := range split(s.body, c.opts.Segments.MaxChars) {
-		more := true
-		if chars := utf8.RuneCountInString(p.text); chars > c.opts.Segments.MaxChars {
-			more = c.dropText(s.offset+p.offset, ReasonTooLong, fmt.Sprintf("a paragraph of %d characters, at most %d", chars, c.opts.Segments.MaxChars), p.text)
-		} else {
-			more = c.judge(s.header, s.offset+p.offset, p.text)
-		}
-		if !more {
+	limit := c.opts.Segments.MaxChars
+	for _, p := range split(s.body, limit) {
+		if chars := utf8.RuneCountInString(p.text); chars > limit {
+			if !c.dropText(s.offset+p.offset, ReasonTooLong, fmt.Sprintf("a paragraph of %d characters, at most %d", chars, limit), p.text) {
+				return false
+			}
+		} else if !c.judge(s.header, s.offset+p.offset, p.text) {
 			return false
 		}
 	}
