@@ -14,7 +14,9 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/contamination"
 	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/intake"
+	"github.com/selfalign/selfalign/internal/origin"
 )
 
 // maxIndexes is how many runs' evaluation sets a process holds at a time.
@@ -42,7 +44,7 @@ func (s *Sources) listEvaluation(ctx context.Context, in ListInput) error {
 	}
 	listed := evaluation{NGram: in.Decontaminate.NGram}
 	for _, set := range in.Decontaminate.Sets {
-		files, err := s.list(ctx, set.Source())
+		files, _, err := s.list(ctx, set.Source(), dataset.KindSeeds)
 		if err != nil {
 			return err
 		}
@@ -51,7 +53,7 @@ func (s *Sources) listEvaluation(ctx context.Context, in ListInput) error {
 	if in.Decontaminate.Seeds {
 		set := evaluationSet{Name: config.SeedSet, Seeds: true}
 		for _, source := range in.Seeds {
-			files, err := s.list(ctx, source)
+			files, _, err := s.list(ctx, source, dataset.KindSeeds)
 			if err != nil {
 				return err
 			}
@@ -143,11 +145,7 @@ func (s *Sources) buildIndex(ctx context.Context, listed evaluation) (*contamina
 	index := contamination.New(listed.NGram)
 	for _, set := range listed.Sets {
 		for _, f := range set.Files {
-			store, err := s.store(ctx, f.Bucket, f.Own)
-			if err != nil {
-				return nil, err
-			}
-			if err := fillIndex(ctx, index, set, f, opened(f, store)); err != nil {
+			if err := fillIndex(ctx, index, set, f, s.places().Open(f.File)); err != nil {
 				return nil, evaluationTrouble(ctx, set.Name, f.Name, err)
 			}
 		}
@@ -185,9 +183,12 @@ func fillIndex(ctx context.Context, index *contamination.Index, set evaluationSe
 
 func evaluationTrouble(ctx context.Context, set, name string, err error) error {
 	var answer interface{ HTTPStatusCode() int }
+	var ours *origin.Error
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &ours):
+		return forPerson(err)
 	case errors.Is(err, contamination.ErrTooLarge):
 		return blocked("source", fmt.Errorf("evaluation set %s: %w", set, err), "name fewer sets, or fewer fields of them, then start a new run")
 	case errors.As(err, &answer), errors.Is(err, blob.ErrNotFound):

@@ -2,34 +2,31 @@ package activities
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/bits"
-	"net/http"
-	"slices"
-	"strings"
 	"sync/atomic"
-
-	"go.temporal.io/sdk/activity"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/contamination"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/intake"
+	"github.com/selfalign/selfalign/internal/origin"
 )
 
 // Bounds of ingest.
 const (
 	maxMapTasks  = 500
-	taskBytes    = 64 << 20  // of sources in a map task, where that makes few enough tasks
-	taskFiles    = 1000      // likewise
-	spillMemory  = 64 << 20  // bytes of rows held in memory by all map tasks of a process
-	maxFiles     = 2_000_000 // of one dataset's sources
+	taskBytes    = 64 << 20 // of sources in a map task, where that makes few enough tasks
+	taskFiles    = 1000     // likewise
+	spillMemory  = 64 << 20 // bytes of rows held in memory by all map tasks of a process
 	ingestFolder = "_ingest"
 )
 
@@ -37,7 +34,10 @@ const (
 type Sources struct {
 	Store *blob.Store
 	// Bucket opens another bucket for reading, with the credentials of the store.
-	Bucket func(ctx context.Context, bucket string) (*blob.Store, error)
+	Bucket    func(ctx context.Context, bucket string) (*blob.Store, error)
+	Hub       *hub.Client // nil: hf:// sources need a person
+	Web       *origin.Web // nil: so do https:// ones
+	PathsBase string      // what stands before the lines of a paths list
 
 	mapping    atomic.Int64 // map tasks in work
 	evaluation indexes
@@ -57,18 +57,16 @@ type ListInput struct {
 
 // Listing says how many map tasks there are. The files of each lie in S3.
 type Listing struct {
-	Tasks int   `json:"tasks"`
-	Files int   `json:"files"`
-	Bytes int64 `json:"bytes"`
+	Tasks   int              `json:"tasks"`
+	Files   int              `json:"files"`
+	Bytes   int64            `json:"bytes"`
+	Set     string           `json:"set,omitempty"`     // names the objects that hold the files
+	Origins []dataset.Origin `json:"origins,omitempty"` // what the sources were when they were listed
 }
 
-// file is one object to be read, and how.
+// file is one file to be read, and how.
 type file struct {
-	Bucket string        `json:"bucket"`
-	Own    bool          `json:"own"` // Key is one of the run's store, below its prefix
-	Key    string        `json:"key"`
-	Name   string        `json:"name"` // what rows carry as their source
-	Size   int64         `json:"size"`
+	origin.File
 	Source config.Source `json:"source"`
 }
 
@@ -77,6 +75,7 @@ type MapInput struct {
 	Kind     dataset.Kind    `json:"kind"`
 	Dir      string          `json:"dir"`
 	Task     int             `json:"task"`
+	Set      string          `json:"set,omitempty"` // of the listing
 	Segments config.Segments `json:"segments"`
 	// Prompts says how prompts and responses are read.
 	Prompts *corpus.PromptOptions `json:"prompts,omitempty"`
@@ -108,8 +107,13 @@ type MergeWork struct {
 	Partition int          `json:"partition"`
 }
 
-func taskKey(dir string, task int) string {
-	return fmt.Sprintf("%s/%s/files-%05d.json", dir, ingestFolder, task)
+// taskKey names the list of a task's files. Two attempts at a listing may find different files; each writes under a set of its
+// own, and the listing that stands says which set counts.
+func taskKey(dir, set string, task int) string {
+	if set != "" {
+		set = "-" + set
+	}
+	return fmt.Sprintf("%s/%s/files%s-%05d.json", dir, ingestFolder, set, task)
 }
 
 func summaryKey(dir string, task int) string {
@@ -121,46 +125,53 @@ func listingKey(dir string) string { return dir + "/" + ingestFolder + "/listing
 
 func spillName(task int) string { return fmt.Sprintf("task-%05d", task) }
 
-// ListSources finds every object of the sources and deals them out to map tasks in order of their names, so that the same
-// sources give the same tasks. A listing that was made stands: an ingest that stopped goes on with the files it began with,
-// whatever came to the sources since. A source that is not there needs a person.
+// ListSources finds and pins every file of the sources and deals them out to map tasks in order of their names, so that the
+// same sources give the same tasks. A listing that was made stands: an ingest that stopped goes on with the files it began
+// with, and with the commits that names of the Hub stood for, whatever came to the sources since. A source that is not there
+// needs a person.
 func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error) {
 	standing, err := s.listing(ctx, in.Dir)
 	if !errors.Is(err, blob.ErrNotFound) {
 		return standing, err
 	}
+	defer newHeart(ctx).keep()()
 	var files []file
+	var out Listing
 	for _, source := range in.Sources {
-		found, err := s.list(ctx, source)
+		found, pinned, err := s.list(ctx, source, in.Kind)
 		if err != nil {
 			return Listing{}, err
 		}
+		for _, f := range found {
+			out.Bytes += f.Bytes()
+		}
 		files = append(files, found...)
-		activity.RecordHeartbeat(ctx, len(files))
-		if len(files) > maxFiles {
-			return Listing{}, blocked("source", fmt.Errorf("more than %d files", maxFiles), "pack them into fewer, for instance as JSONL, and start a new run")
+		out.Files += pinned.Files
+		out.Origins = append(out.Origins, pinned)
+		if len(files) > origin.MaxFiles {
+			return Listing{}, blocked("source", fmt.Errorf("more than %d files", origin.MaxFiles), "pack them into fewer, for instance as JSONL, and start a new run")
 		}
 	}
 	if err := s.listEvaluation(ctx, in); err != nil {
 		return Listing{}, err
 	}
-	out := Listing{Files: len(files)}
-	for _, f := range files {
-		out.Bytes += f.Size
-	}
 	tasks := deal(files, out.Bytes)
 	if in.OneTask {
 		tasks = [][]file{files}
 	}
-	for _, task := range tasks {
-		body, err := json.Marshal(task)
-		if err != nil {
+	bodies := make([][]byte, len(tasks))
+	digest := sha256.New()
+	for i, task := range tasks {
+		if bodies[i], err = json.Marshal(task); err != nil {
 			return Listing{}, fmt.Errorf("list sources: %w", err)
 		}
-		if err := s.Store.Put(ctx, taskKey(in.Dir, out.Tasks), body); err != nil {
+		digest.Write(bodies[i])
+	}
+	out.Tasks, out.Set = len(tasks), hex.EncodeToString(digest.Sum(nil)[:8])
+	for i, body := range bodies {
+		if err := s.Store.Put(ctx, taskKey(in.Dir, out.Set, i), body); err != nil {
 			return Listing{}, err
 		}
-		out.Tasks++
 	}
 	body, err := json.Marshal(out)
 	if err != nil {
@@ -171,6 +182,31 @@ func (s *Sources) ListSources(ctx context.Context, in ListInput) (Listing, error
 		return s.listing(ctx, in.Dir)
 	}
 	return out, err
+}
+
+// list finds and pins the files of one source.
+func (s *Sources) list(ctx context.Context, source config.Source, kind dataset.Kind) ([]file, dataset.Origin, error) {
+	found, pinned, err := s.places().List(ctx, WantOf(source, kind))
+	if err != nil {
+		return nil, pinned, forPerson(err)
+	}
+	files := make([]file, len(found))
+	for i, f := range found {
+		files[i] = file{File: f, Source: source}
+	}
+	return files, pinned, nil
+}
+
+// WantOf says what a source of a spec asks for. Only documents are read in parts: the messages of a conversation may lie in
+// several parts of a file, and prompts are counted in order.
+func WantOf(s config.Source, kind dataset.Kind) origin.Want {
+	return origin.Want{
+		Path: s.Path, Format: s.Format, Revision: s.Revision, Config: s.Config, Split: s.Split, Limit: s.Limit, Whole: kind != dataset.KindSegments,
+	}
+}
+
+func (s *Sources) places() *origin.Places {
+	return &origin.Places{Store: s.Store, Bucket: s.Bucket, Hub: s.Hub, Web: s.Web, PathsBase: s.PathsBase}
 }
 
 func (s *Sources) listing(ctx context.Context, dir string) (Listing, error) {
@@ -185,17 +221,15 @@ func (s *Sources) listing(ctx context.Context, dir string) (Listing, error) {
 	return out, nil
 }
 
-// unreadable turns an answer of S3 that will not change by itself into trouble that a person is told of.
-func unreadable(source string, err error) error {
-	var answer interface{ HTTPStatusCode() int }
-	if errors.As(err, &answer) {
-		switch answer.HTTPStatusCode() {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMovedPermanently:
-			return blocked("source", fmt.Errorf("source %s: %w", source, err), "make it readable with the credentials of the workers, then retry")
-		}
-	}
-	if errors.Is(err, blob.ErrNotFound) {
-		return blocked("source", fmt.Errorf("source %s is gone: %w", source, err), "put it back, then retry")
+// forPerson turns what will not change by itself into trouble that a person is told of.
+func forPerson(err error) error {
+	var ours *origin.Error
+	var column *corpus.ColumnError
+	switch {
+	case errors.As(err, &column):
+		return blocked("source", err, "name the columns under the source in the spec, then start a new run")
+	case errors.As(err, &ours):
+		return blocked("source", errors.New(ours.Message()), ours.Try)
 	}
 	return err
 }
@@ -208,89 +242,17 @@ func deal(files []file, total int64) [][]file {
 	var task []file
 	size := int64(0)
 	for _, f := range files {
-		if len(task) > 0 && (size+f.Size > mostBytes || len(task) >= mostFiles) {
+		if len(task) > 0 && (size+f.Bytes() > mostBytes || len(task) >= mostFiles) {
 			tasks = append(tasks, task)
 			task, size = nil, 0
 		}
 		task = append(task, f)
-		size += f.Size
+		size += f.Bytes()
 	}
 	if len(task) > 0 {
 		tasks = append(tasks, task)
 	}
 	return tasks
-}
-
-// list finds the objects of one source: the object itself, or all that lie under it as a folder.
-func (s *Sources) list(ctx context.Context, source config.Source) ([]file, error) {
-	bucket, key, ok := splitS3(source.Path)
-	if !ok {
-		return nil, blocked("source", fmt.Errorf("source %s is not in S3", source.Path),
-			"start runs with the starter, which uploads local files; a worker opens no path that a run names")
-	}
-	own := false
-	if inside, ok := strings.CutPrefix(source.Path, s.Store.URI("")); ok {
-		own, key = true, inside
-	}
-	store, err := s.store(ctx, bucket, own)
-	if err != nil {
-		return nil, err
-	}
-	one := func(info blob.Info) file {
-		return file{Bucket: bucket, Own: own, Key: info.Key, Name: store.URI(info.Key), Size: info.Size, Source: source}
-	}
-	if key != "" && !strings.HasSuffix(key, "/") {
-		info, err := store.Stat(ctx, key)
-		if err == nil {
-			return []file{one(info)}, nil
-		}
-		if !errors.Is(err, blob.ErrNotFound) {
-			return nil, unreadable(source.Path, err)
-		}
-		key += "/"
-	}
-	var out []file
-	err = store.List(ctx, key, func(info blob.Info) error {
-		if info.Size > 0 && !hidden(strings.TrimPrefix(info.Key, key)) {
-			out = append(out, one(info))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, unreadable(source.Path, err)
-	}
-	if len(out) == 0 {
-		return nil, blocked("source", fmt.Errorf("there is nothing at %s", source.Path), "put the files there, then retry")
-	}
-	slices.SortFunc(out, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
-	return out, nil
-}
-
-// hidden reports whether a name in a folder is one that tools leave behind.
-func hidden(name string) bool {
-	for part := range strings.SplitSeq(name, "/") {
-		if strings.HasPrefix(part, ".") {
-			return true
-		}
-	}
-	return false
-}
-
-// store returns the run's own store, or one over another bucket.
-func (s *Sources) store(ctx context.Context, bucket string, own bool) (*blob.Store, error) {
-	if own {
-		return s.Store, nil
-	}
-	return s.Bucket(ctx, bucket)
-}
-
-func splitS3(uri string) (bucket, key string, ok bool) {
-	rest, ok := strings.CutPrefix(uri, "s3://")
-	if !ok {
-		return "", "", false
-	}
-	bucket, key, _ = strings.Cut(rest, "/")
-	return bucket, key, bucket != ""
 }
 
 // MapSources reads the files of a task and spills rows and rejects, sorted by id. What was read is not read again.
@@ -310,7 +272,7 @@ func (s *Sources) MapSources(ctx context.Context, in MapInput) error {
 }
 
 func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take func(corpus.Item) *T) error {
-	body, err := s.Store.Get(ctx, taskKey(in.Dir, in.Task))
+	body, err := s.Store.Get(ctx, taskKey(in.Dir, in.Set, in.Task))
 	if err != nil {
 		return err
 	}
@@ -380,19 +342,12 @@ func (m mapSummary) of(source string) *dataset.Tally {
 	return m.Sources[source]
 }
 
-// mapFile reads one file and hands over its rows. A table without the columns asked for needs a person.
+// mapFile reads one file and hands over its rows. A table without the columns asked for needs a person, and so does a file
+// that is gone or another one than was listed.
 func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, index *contamination.Index, take func(corpus.Item) error) error {
-	store, err := s.store(ctx, f.Bucket, f.Own)
-	if err != nil {
-		return err
-	}
-	for item, err := range itemsOf(ctx, in, f, store, index) {
-		var column *corpus.ColumnError
-		if errors.As(err, &column) {
-			return blocked("source", err, "name the columns under the source in the spec, then start a new run")
-		}
+	for item, err := range itemsOf(ctx, in, f, s.places().Open(f.File), index) {
 		if err != nil {
-			return unreadable(f.Name, err)
+			return forPerson(err)
 		}
 		if err := take(item); err != nil {
 			return fmt.Errorf("read %s: %w", f.Name, err)
@@ -401,21 +356,11 @@ func (s *Sources) mapFile(ctx context.Context, in MapInput, f file, index *conta
 	return nil
 }
 
-// opened returns a file of a store as package intake takes it.
-func opened(f file, store *blob.Store) intake.File {
-	return intake.File{
-		Name:   f.Name,
-		Stream: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, f.Key) },
-		At:     func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, f.Key) },
-	}
-}
-
 func seedOptions(s config.Source) corpus.SeedOptions {
 	return corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
 }
 
-func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store, index *contamination.Index) iter.Seq2[corpus.Item, error] {
-	from := opened(f, store)
+func itemsOf(ctx context.Context, in MapInput, f file, from intake.File, index *contamination.Index) iter.Seq2[corpus.Item, error] {
 	if in.Prompts != nil {
 		opts := *in.Prompts
 		opts.Format = f.Source.Format
@@ -425,9 +370,17 @@ func itemsOf(ctx context.Context, in MapInput, f file, store *blob.Store, index 
 		return intake.Seeds(ctx, from, seedOptions(f.Source))
 	}
 	return intake.Documents(ctx, from, corpus.DocumentOptions{
-		Format: f.Source.Format, Text: f.Source.Text, Language: f.Source.Language, Segments: corpus.SegmentRules(in.Segments),
+		Format: formatOf(f), Text: f.Source.Text, Title: f.Source.Title, Language: f.Source.Language, Segments: corpus.SegmentRules(in.Segments),
 		Contaminated: contaminated(index),
 	})
+}
+
+// formatOf is the format of a file, which is not that of the list that named it.
+func formatOf(f file) string {
+	if f.Source.Format == corpus.FormatPaths {
+		return corpus.FormatAuto
+	}
+	return f.Source.Format
 }
 
 // PlanPartitions fixes the number of partitions from what the map tasks spilled.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/internal/origin"
 )
 
 // shuffle drives the steps of an ingest as its workflow does.
@@ -63,7 +65,7 @@ func (s *shuffle) run(sources ...config.Source) (dataset.Ref, error) {
 		return dataset.Ref{}, err
 	}
 	for task := range listing.Tasks {
-		in := MapInput{Kind: s.kind, Dir: s.dir, Task: task, Segments: s.segments, Decontaminate: s.decontaminate.On()}
+		in := MapInput{Kind: s.kind, Dir: s.dir, Task: task, Set: listing.Set, Segments: s.segments, Decontaminate: s.decontaminate.On()}
 		if _, err := do[any](s, "MapSources", in); err != nil {
 			return dataset.Ref{}, err
 		}
@@ -177,14 +179,14 @@ func TestIngestGoesOnWithItsListing(t *testing.T) {
 	if err != nil || first.Files != 1 || first.Tasks != 1 || first.Bytes != int64(len(pairs)) {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	if _, err := do[any](s, "MapSources", MapInput{Kind: s.kind, Dir: s.dir}); err != nil {
+	if _, err := do[any](s, "MapSources", MapInput{Kind: s.kind, Dir: s.dir, Set: first.Set}); err != nil {
 		t.Fatal(err)
 	}
 	putAt(t, s.sources.Store, "in/b.jsonl", `{"instruction":"Came later?","output":"Yes, it did."}`)
 	if err := s.sources.Store.Delete(t.Context(), "in/a.jsonl"); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := do[Listing](s, "ListSources", list); err != nil || again != first {
+	if again, err := do[Listing](s, "ListSources", list); err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("listed again: %+v, %v; want %+v", again, err, first)
 	}
 	ref, err := s.run(source)
@@ -200,7 +202,10 @@ func TestSourcesThatCannotBeRead(t *testing.T) {
 	lost := s3test.Store(t)
 	for about, c := range map[string]struct{ path, want string }{
 		"local":            {"/etc/passwd", "is not in S3"},
-		"another scheme":   {"https://example.com/a", "is not in S3"},
+		"not allowed":      {"https://example.com/a", "is not among the addresses"},
+		"no Hub":           {"hf://owner/name", "no Hub is known"},
+		"a bad pattern":    {s.sources.Store.URI("in/[a"), "pattern cannot be read"},
+		"another scheme":   {"ftp://example.com/a", "is not in S3"},
 		"no bucket":        {"s3://", "is not in S3"},
 		"nothing there":    {s.sources.Store.URI("nowhere/"), "there is nothing at"},
 		"no such object":   {s.sources.Store.URI("nowhere.jsonl"), "there is nothing at"},
@@ -223,13 +228,21 @@ func TestSourcesThatCannotBeRead(t *testing.T) {
 		}
 	}
 	source := putAt(t, s.sources.Store, "in/a.jsonl", pairs)
-	if _, err := do[Listing](s, "ListSources", ListInput{Kind: s.kind, Sources: []config.Source{source}, Dir: s.dir}); err != nil {
+	listing, err := do[Listing](s, "ListSources", ListInput{Kind: s.kind, Sources: []config.Source{source}, Dir: s.dir})
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := s.sources.Store.Put(t.Context(), "in/a.jsonl", []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = do[any](s, "MapSources", MapInput{Kind: s.kind, Dir: s.dir, Set: listing.Set})
+	if trouble, known := TroubleOf(err); !known || !strings.Contains(trouble.Message, "has changed since the run found it") {
+		t.Errorf("changed in between: %v", err)
 	}
 	if err := s.sources.Store.Delete(t.Context(), "in/a.jsonl"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := do[any](s, "MapSources", MapInput{Kind: s.kind, Dir: s.dir})
+	_, err = do[any](s, "MapSources", MapInput{Kind: s.kind, Dir: s.dir, Set: listing.Set})
 	if trouble, known := TroubleOf(err); !known || !strings.Contains(trouble.Way, "put it back") || !strings.Contains(trouble.Message, "in/a.jsonl") {
 		t.Errorf("lost in between: %v", err)
 	}
@@ -265,7 +278,7 @@ func TestDeal(t *testing.T) {
 		var files []file
 		var total int64
 		for i, n := range sizes {
-			files = append(files, file{Key: fmt.Sprint(i), Size: n})
+			files = append(files, file{File: origin.File{Key: fmt.Sprint(i), Size: n}})
 			total += n
 		}
 		tasks := deal(files, total)

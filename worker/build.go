@@ -20,6 +20,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/together"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/origin"
 	"github.com/selfalign/selfalign/internal/stage"
 	"github.com/selfalign/selfalign/workflows"
 )
@@ -114,12 +115,13 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	web := origin.NewWeb(origin.WebOptions{Allowed: settings.Sources.Allows})
 	return &parts{
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
 		sets:     &activities.Sets{Store: store},
 		near:     &activities.NearDuplicates{Store: store},
-		sources:  &activities.Sources{Store: store, Bucket: elsewhere},
+		sources:  &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase},
 		trainers: trainers,
 		runs:     &activities.Runs{Store: store, Models: models, Settings: settings},
 	}, nil

@@ -72,7 +72,7 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 	stage := StageInput{
 		Run: in.Run, Stage: in.Stage, Queue: in.Queue, Bits: plan.Bits, Window: cpuWindow,
 		Work:     activities.Work{Merge: &activities.MergeWork{Kind: in.Kind, Output: merged, Bits: plan.Bits, Plan: plan.Key}},
-		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec, Input: plan.Input},
+		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec, Input: plan.Input, Origins: listing.Origins},
 	}
 	var out StageResult
 	id := workflow.GetInfo(ctx).WorkflowExecution.ID + "/merge"
@@ -104,7 +104,7 @@ func mapSources(ctx workflow.Context, in IngestInput, listing activities.Listing
 	for {
 		for failure == nil && inWork < cpuWindow && next < listing.Tasks {
 			task := activities.MapInput{
-				Kind: in.Kind, Dir: in.Dir, Task: next, Segments: in.Segments, Prompts: in.Prompts, Decontaminate: in.Decontaminate.On(),
+				Kind: in.Kind, Dir: in.Dir, Task: next, Set: listing.Set, Segments: in.Segments, Prompts: in.Prompts, Decontaminate: in.Decontaminate.On(),
 			}
 			cpu := bulk(ctx, QueueName(in.Queue, RoleCPU), fmt.Sprintf("read sources %d/%d", next+1, listing.Tasks))
 			next++

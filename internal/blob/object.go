@@ -29,7 +29,7 @@ const nonceKey = "selfalign-put"
 
 // Get reads a whole object of at most MaxGet bytes. Errors: ErrNotFound, ErrTooLarge.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
-	st, err := s.open(ctx, key)
+	st, err := s.open(ctx, key, "")
 	if err != nil {
 		return nil, s.wrap("get", key, err)
 	}

@@ -30,19 +30,28 @@ type stream struct {
 // Stream opens an object for reading from front to back. A connection that breaks is taken up again where it
 // broke, pinned to the object's ETag (ErrChanged). The caller closes it. Errors: ErrNotFound.
 func (s *Store) Stream(ctx context.Context, key string) (io.ReadCloser, error) {
-	st, err := s.open(ctx, key)
+	return s.StreamOf(ctx, key, "")
+}
+
+// StreamOf is Stream of the very object that an ETag names (ErrChanged); "" is any.
+func (s *Store) StreamOf(ctx context.Context, key, etag string) (io.ReadCloser, error) {
+	st, err := s.open(ctx, key, etag)
 	if err != nil {
 		return nil, s.wrap("stream", key, err)
 	}
 	return st, nil
 }
 
-func (s *Store) open(ctx context.Context, key string) (*stream, error) {
+func (s *Store) open(ctx context.Context, key, etag string) (*stream, error) {
 	full, err := s.full(key)
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: full})
+	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: full}
+	if etag != "" {
+		in.IfMatch = &etag
+	}
+	out, err := s.client.GetObject(ctx, in)
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,8 @@ const (
 	ReasonTooMany      = "too_many_pieces"   // a document with more than MaxPieces sections
 	ReasonBadGzip      = "bad_gzip"          // broken or truncated compression
 	ReasonBadZstd      = "bad_zstd"          // the same of Zstandard
+	ReasonNoFile       = "missing_file"      // a list names a file that is not there
+	ReasonNoField      = "missing_field"     // a record without the field asked for
 	ReasonBadParquet   = "bad_parquet"       // a broken Parquet file
 	ReasonBadArchive   = "bad_archive"       // a broken archive, or a broken file in one
 	ReasonNotText      = "not_text"          // a file in an archive that is no page and no text by its name

@@ -25,6 +25,7 @@ const (
 
 	FormatZip     = "zip"     // the same, read by ZipDocuments
 	FormatParquet = "parquet" // a table, read by DocumentRows and SeedRows
+	FormatPaths   = "paths"   // a list of files, which package origin reads
 )
 
 // DocumentOptions say how documents are read and cut.

@@ -139,6 +139,7 @@ type Manifest struct {
 	Reasons     map[string]int64   `json:"reasons,omitempty"`
 	Histogram   map[string]int64   `json:"histogram,omitempty"`
 	Parents     []Ref              `json:"parents,omitempty"`     // lineage: the datasets it was made from
+	Origins     []Origin           `json:"origins,omitempty"`     // seeds and segments: the sources, as they were when the run began
 	Fingerprint string             `json:"fingerprint,omitempty"` // of the task that made it: template, model revision, sampling
 	Model       *ModelRef          `json:"model,omitempty"`       // the model that was asked
 	Iteration   int                `json:"iteration,omitempty"`

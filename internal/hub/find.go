@@ -28,7 +28,8 @@ type Table struct {
 	Files     []File `json:"files"`     // in the order in which rows are read
 }
 
-// Find pins a source to a commit and finds the Parquet files of its config and split: by the configs of its README,
+// Find pins a source to a commit and finds its files: for a path those that match it, of several formats the Parquet ones
+// alone; else the Parquet files of its config and split, by the configs of its README,
 // else by the folder conventions, else in the Hub's Parquet copy.
 func (c *Client) Find(ctx context.Context, src Source) (Table, error) {
 	info, err := c.Info(ctx, src.Repo, src.Revision)
@@ -46,9 +47,12 @@ func (c *Client) Find(ctx context.Context, src Source) (Table, error) {
 	}
 	t.License = meta.License
 	if src.Path != "" {
-		t.Files, err = matching(files, "", []string{src.Path})
+		t.Files, err = matching(files, "", []string{src.Path}, isParquet)
 		if err == nil && len(t.Files) == 0 {
-			err = &Error{Op: "find " + src.String(), Kind: ErrNotFound, Message: "no Parquet file has that path", Try: "look at " + c.Page(src.Repo) + "/tree/main"}
+			t.Files, err = matching(files, "", []string{src.Path}, anyFile)
+		}
+		if err == nil && len(t.Files) == 0 {
+			err = &Error{Op: "find " + src.String(), Kind: ErrNotFound, Message: "no file has that path", Try: "look at " + c.Page(src.Repo) + "/tree/main"}
 		}
 		return t, err
 	}
@@ -210,7 +214,7 @@ func layoutOf(files []File, meta Meta) (layout, error) {
 			}
 		}
 		for _, s := range m.Splits {
-			found, err := matching(files, m.Dir, s.Paths)
+			found, err := matching(files, m.Dir, s.Paths, isParquet)
 			if err != nil {
 				return nil, fmt.Errorf("config %s: %w", m.Name, err)
 			}
@@ -223,8 +227,8 @@ func layoutOf(files []File, meta Meta) (layout, error) {
 	return l, nil
 }
 
-// matching returns the Parquet files under dir that match one of the patterns, in the order of patterns and paths.
-func matching(files []File, dir string, patterns []string) ([]File, error) {
+// matching returns the files of a kind under dir that match one of the patterns, in the order of patterns and paths.
+func matching(files []File, dir string, patterns []string, kind func(path string) bool) ([]File, error) {
 	if len(patterns) > 10_000 {
 		return nil, fmt.Errorf("%d patterns", len(patterns))
 	}
@@ -245,7 +249,7 @@ func matching(files []File, dir string, patterns []string) ([]File, error) {
 			return nil, err
 		}
 		for _, f := range byPath {
-			if isParquet(f.Path) && !taken[f.Path] && re.MatchString(f.Path) && !hidden(f.Path, full) {
+			if kind(f.Path) && !taken[f.Path] && re.MatchString(f.Path) && !hidden(f.Path, full) {
 				taken[f.Path] = true
 				out = append(out, f)
 			}
@@ -253,6 +257,8 @@ func matching(files []File, dir string, patterns []string) ([]File, error) {
 	}
 	return out, nil
 }
+
+func anyFile(string) bool { return true }
 
 func isParquet(p string) bool { return strings.HasSuffix(strings.ToLower(p), ".parquet") }
 
@@ -277,7 +283,7 @@ func init() {
 // conventional finds splits by names: data/SPLIT-00000-of-00001.parquet, then folders and then files that are called
 // after a split, then everything as the train split.
 func conventional(files []File, dir string) ([]layoutSplit, error) {
-	all, err := matching(files, dir, []string{"**"})
+	all, err := matching(files, dir, []string{"**"}, isParquet)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}

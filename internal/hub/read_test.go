@@ -60,7 +60,7 @@ func TestFind(t *testing.T) {
 		{"by card, config in another format", carded, map[string][]byte{"texts/train/0000.parquet": p}, "?config=texts", "texts train texts/train/0000.parquet copy", ""},
 		{"by path", carded, nil, "/held/*.parquet", "  held/a.parquet held/b.parquet", ""},
 		{"by one path", carded, nil, "/stray.parquet", "  stray.parquet", ""},
-		{"by wrong path", carded, nil, "/held/c.parquet", "", "no Parquet file has that path"},
+		{"by wrong path", carded, nil, "/held/c.parquet", "", "no file has that path"},
 		{"shards", sharded, nil, "", "default train data/train-00000-of-00002.parquet data/train-00001-of-00002.parquet", ""},
 		{"shards, other split", sharded, nil, "?split=extra_part", "default extra_part data/extra_part-00000-of-00001-abc.parquet", ""},
 		{"folders", map[string][]byte{"train/a.parquet": p, "dev/b.parquet": p, "README.md": []byte("hello")}, nil, "?split=validation", "default validation dev/b.parquet", ""},

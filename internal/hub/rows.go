@@ -71,6 +71,12 @@ func (c *Client) RowsOf(ctx context.Context, t Table, file int, cols Columns) it
 // schema before the first row (ErrSchema); pages that would unpack to more than 256 MiB, cells over 32 MiB and
 // broken files end the stream with an error, never with a panic or wrong values.
 func Parquet(r io.ReaderAt, size int64, cols Columns) iter.Seq2[Row, error] {
+	return ParquetPart(r, size, cols, 0, 1)
+}
+
+// ParquetPart is Parquet of the part-th (from 0) of so many runs of row groups, which together are the file. Rows are
+// numbered as in the whole file.
+func ParquetPart(r io.ReaderAt, size int64, cols Columns, part, parts int) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		stopped := false
 		err := func() (err error) {
@@ -96,8 +102,14 @@ func Parquet(r io.ReaderAt, size int64, cols Columns) iter.Seq2[Row, error] {
 				return err
 			}
 			defer unpack.close()
+			groups := len(f.RowGroups())
+			from, to := groupsOf(groups, part, parts)
 			var index int64
-			for g := range f.RowGroups() {
+			for g := range to {
+				if g < from {
+					index += f.Metadata().RowGroups[g].NumRows
+					continue
+				}
 				err := readGroup(f, g, blocks, unpack, chosen, func(values map[string]string) bool {
 					inYield = true
 					more := yield(Row{Index: index, Values: values}, nil)
@@ -116,6 +128,11 @@ func Parquet(r io.ReaderAt, size int64, cols Columns) iter.Seq2[Row, error] {
 			yield(Row{}, err)
 		}
 	}
+}
+
+// groupsOf returns which row groups a part has: from, and before to.
+func groupsOf(groups, part, parts int) (from, to int) {
+	return int(int64(groups) * int64(part) / int64(parts)), int(int64(groups) * int64(part+1) / int64(parts))
 }
 
 // recovered turns a panic of the Parquet library over foreign bytes into an error.

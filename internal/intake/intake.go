@@ -24,6 +24,10 @@ type File struct {
 	Name   string // what rows carry as their source; its ending tells the format
 	Stream func(context.Context) (io.ReadCloser, error)
 	At     func(context.Context) (ReaderAt, error)
+
+	Part, Parts int               // of a table of documents only the Part-th of Parts runs of row groups is read; Parts 0: all
+	Wrong       string            // why the file cannot be read at all; it becomes a reject
+	Explain     func(error) error // says more of an error of reading; nil: nothing more is known
 }
 
 // Local is a file on this machine.
@@ -59,10 +63,13 @@ func Documents(ctx context.Context, f File, opts corpus.DocumentOptions) iter.Se
 	stream := func(r io.Reader) iter.Seq2[corpus.Item, error] { return corpus.Documents(ctx, f.Name, r, opts) }
 	random := func(r ReaderAt) iter.Seq2[corpus.Item, error] {
 		if !isParquet(r, opts.Format) {
+			if f.Part > 0 {
+				return func(func(corpus.Item, error) bool) {} // whatever it is called, it has no parts
+			}
 			return corpus.ZipDocuments(ctx, f.Name, r, r.Size(), opts)
 		}
 		choose := func(have []string) (map[string]string, error) { return corpus.DocumentColumns(have, opts) }
-		return table(f.Name, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
+		return table(f, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
 			return corpus.DocumentRows(ctx, f.Name, rows, opts)
 		})
 	}
@@ -78,7 +85,9 @@ func Seeds(ctx context.Context, f File, opts corpus.SeedOptions) iter.Seq2[corpu
 			shape.Format = corpus.FormatAuto
 		}
 		choose := func(have []string) (map[string]string, error) { return corpus.SeedColumns(have, shape) }
-		return table(f.Name, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
+		whole := f
+		whole.Part, whole.Parts = 0, 0 // a conversation may lie in several row groups
+		return table(whole, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
 			return corpus.SeedRows(ctx, f.Name, rows, shape)
 		})
 	}
@@ -90,7 +99,7 @@ func Prompts(ctx context.Context, f File, opts corpus.PromptOptions) iter.Seq2[c
 	stream := func(r io.Reader) iter.Seq2[corpus.Item, error] { return corpus.Prompts(ctx, f.Name, r, opts) }
 	random := func(r ReaderAt) iter.Seq2[corpus.Item, error] {
 		choose := func(have []string) (map[string]string, error) { return corpus.PromptColumns(have, opts) }
-		return table(f.Name, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
+		return table(f, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
 			return corpus.PromptRows(ctx, f.Name, rows, opts)
 		})
 	}
@@ -101,7 +110,17 @@ type items = iter.Seq2[corpus.Item, error]
 
 // read opens a file the way that its format needs: known beforehand, or found out from the first bytes.
 func read(ctx context.Context, f File, format string, stream func(io.Reader) items, random func(ReaderAt) items) items {
-	return func(yield func(corpus.Item, error) bool) {
+	return func(yieldPlain func(corpus.Item, error) bool) {
+		yield := func(item corpus.Item, err error) bool {
+			if err != nil && f.Explain != nil {
+				err = f.Explain(err)
+			}
+			return yieldPlain(item, err)
+		}
+		if f.Wrong != "" {
+			yield(corpus.RejectFile(f.Name, corpus.ReasonNoFile, f.Wrong), nil)
+			return
+		}
 		if !corpus.RandomAccess(f.Name, format) {
 			body, err := f.Stream(ctx)
 			if err != nil {
@@ -146,8 +165,9 @@ func isParquet(r ReaderAt, format string) bool {
 
 // table reads a Parquet file: the columns are chosen before a row is read, and a broken file is a reject that says how
 // far it was read.
-func table(name string, file ReaderAt, choose func([]string) (map[string]string, error), cut func(iter.Seq2[corpus.Row, error]) items) items {
+func table(f File, file ReaderAt, choose func([]string) (map[string]string, error), cut func(iter.Seq2[corpus.Row, error]) items) items {
 	return func(yield func(corpus.Item, error) bool) {
+		name, part, parts := f.Name, f.Part, max(f.Parts, 1)
 		r := &keeper{r: file}
 		broken := func(err error) bool { // reports whether the reader is to blame
 			if r.err != nil {
@@ -157,7 +177,7 @@ func table(name string, file ReaderAt, choose func([]string) (map[string]string,
 		}
 		have, err := hub.ParquetColumns(r, file.Size())
 		if err != nil {
-			if !broken(err) {
+			if !broken(err) && part == 0 { // of the parts of a file one says it
 				yield(corpus.RejectFile(name, corpus.ReasonBadParquet, err.Error()), nil)
 			}
 			return
@@ -169,7 +189,7 @@ func table(name string, file ReaderAt, choose func([]string) (map[string]string,
 		}
 		var damage error
 		rows := func(yield func(corpus.Row, error) bool) {
-			for row, err := range hub.Parquet(r, file.Size(), columns) {
+			for row, err := range hub.ParquetPart(r, file.Size(), columns, part, parts) {
 				if err != nil {
 					damage = err
 					return
