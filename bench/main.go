@@ -4,6 +4,7 @@
 //	go run ./bench stage     one stage over several partitions, without Temporal
 //	go run ./bench run       whole runs: Temporal, worker, S3 and referee on this machine
 //	go run ./bench crash     a run whose worker, S3 and Temporal are killed at random moments
+//	go run ./bench neardup   the search for near-duplicates, without Temporal
 //	go run ./bench history   how long workflow histories become in a huge stage
 package main
 
@@ -35,6 +36,7 @@ var commands = []command{
 	{"stage", stageCommand},
 	{"run", runCommand},
 	{"crash", crashCommand},
+	{"neardup", neardupCommand},
 	{"history", historyCommand},
 	{refereeChild, refereeMain},
 	{s3Child, s3Main},
@@ -67,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 		}
 	}
-	fmt.Fprintln(stderr, "usage: go run ./bench stage|run|crash|history -h")
+	fmt.Fprintln(stderr, "usage: go run ./bench stage|run|crash|neardup|history -h")
 	return exitUsage
 }
 

@@ -238,7 +238,7 @@ func DefaultRun() Run {
 			MinChars: 600, MaxChars: 3000, Long: LongReject, RepeatNGram: 3, RepeatJaccard: 0.6, UppercaseRatio: 0.9,
 			LanguageConfidence: 0.8,
 		},
-		NearDuplicates: NearDuplicates{NGram: 5, Permutations: 128},
+		NearDuplicates: NearDuplicates{Threshold: 0.8, NGram: 5, Permutations: 128},
 		Decontaminate:  Decontaminate{NGram: 13},
 		Data:           Data{RowsPerPartition: 4096, MinPartitions: 1},
 		Augment:        Augment{Mode: AugmentAuto, Sampling: sampling},

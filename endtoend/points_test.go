@@ -43,6 +43,12 @@ func points() map[string][]*trap {
 			put("plan written", `/00/segments/_ingest/plan`, true, 0),
 			put("rejected rows written, kept ones not", `/00/segments/part-`, false, 3),
 		},
+		"search": {
+			put("band keys written, their summary not", `/near-duplicates/sign-00000\.json`, false, 0),
+			put("pairs gathered", `/near-duplicates/pair\.json`, true, 0),
+			put("near-duplicates found, not told", `/near-duplicates/compare-00000\.json`, true, 0),
+			put("decided, summary not written", `/near-duplicates/decide-00000\.json`, false, 0),
+		},
 		"commit": {
 			put("partition written", `/00/segments/part-`, true, 5),
 			put("range manifest written", `/00/segments/_ranges/`, true, 0),

@@ -70,7 +70,8 @@ func undisturbed(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{
 		workflows.TypeSelfTrain: 3, workflows.TypeIngest: 2, workflows.TypeFinetune: 4,
-		workflows.TypeStage: 10, workflows.TypeRange: 10, // two merges, three selections, candidates, and twice ratings and a calibration
+		workflows.TypeNearDuplicates: 1,
+		workflows.TypeStage:          11, workflows.TypeRange: 11, // two merges, one without near-duplicates, three selections, candidates, and twice ratings and a calibration
 	}, types)
 	record(t, "undisturbed", all)
 }

@@ -41,6 +41,7 @@ type world struct {
 	ask     func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
 	poll    func(in activities.PollInput) (activities.TrainingStatus, error)
 	selects func(s activities.SelectWork)
+	near    *fakeNear // nil: one that drops nothing
 	judge   eval.Calibration
 	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
@@ -61,6 +62,10 @@ func (w *world) env(t *testing.T) *testsuite.TestWorkflowEnvironment {
 	env.RegisterActivity(&fakeStages{w})
 	env.RegisterActivity(&fakeSets{w})
 	env.RegisterActivity(&fakeSources{w})
+	if w.near == nil {
+		w.near = newFakeNear(w, 1)
+	}
+	env.RegisterActivity(w.near)
 	env.RegisterActivity(&fakeTrainers{w})
 	env.RegisterActivity(&fakeRuns{w})
 	return env

@@ -55,7 +55,7 @@ func dying(t *testing.T, word string, nth int64) (broken, whole *blob.Store) {
 // Wherever a process dies, the next one goes on and ends with the same rows.
 func TestDiesAnywhere(t *testing.T) {
 	t.Parallel()
-	texts := families(5, 150, 5)
+	texts := families(5, 90, 5)
 	want, wantDropped := found(t, rules, texts)
 	for _, word := range []string{
 		"/sign-00001-00001.run", "/sign-00001.json", "/sign.json", "/pair-00000-00000.run", "/pair-00001.json", "/pair.json", "/attach-00001-00000.run",
@@ -85,7 +85,7 @@ func TestDiesAnywhere(t *testing.T) {
 func TestCrossingAttempts(t *testing.T) {
 	t.Parallel()
 	st := s3test.Store(t)
-	texts := families(6, 200, 5)
+	texts := families(6, 100, 5)
 	want, _ := found(t, rules, texts)
 	job := NewJob(rules, write(t, st, "in", 2, texts), "work")
 	job.Groups, job.Buckets, job.Budget = 4, 2, 20<<10

@@ -32,7 +32,7 @@ const (
 	groupRows     = 1 << 14 // rows of a group, at least, where that makes few enough groups
 	bucketRecords = 1 << 20 // likewise band keys of a bucket
 	maxTasks      = 512     // of one step
-	defaultBudget = 64 << 20
+	defaultBudget = 32 << 20
 	maxLeaders    = 16      // with which each member of a bucket is compared: those with the smallest ids
 	indexBits     = 22      // of a row's number in its partition
 	dropSections  = 1 << 12 // of the list of dropped rows, at most

@@ -12,7 +12,7 @@ import (
 
 const (
 	runsAtOnce = 16       // opened at the same time
-	mergeBytes = 64 << 20 // shared by the runs of a merge for what they fetch ahead
+	mergeBytes = 16 << 20 // shared by the runs of a merge for what they fetch ahead
 	minChunk   = 16 << 10
 	maxChunk   = 1 << 20
 )

@@ -62,10 +62,25 @@ func mix(x uint64) uint64 {
 
 // signature returns the least value of every permutation, in a slice that the next call overwrites.
 func (h *minhasher) signature(set []uint32) []uint32 {
-	for i := range h.mins {
-		a, b, least := h.a[i], h.b[i], uint32(math.MaxUint32)
+	n := len(h.mins)
+	i := 0
+	for ; i+4 <= n; i += 4 { // four at a time: one alone waits for its own minimum
+		a0, a1, a2, a3 := h.a[i], h.a[i+1], h.a[i+2], h.a[i+3]
+		b0, b1, b2, b3 := h.b[i], h.b[i+1], h.b[i+2], h.b[i+3]
+		m0, m1, m2, m3 := uint32(math.MaxUint32), uint32(math.MaxUint32), uint32(math.MaxUint32), uint32(math.MaxUint32)
 		for _, x := range set {
-			least = min(least, uint32((a*uint64(x)+b)>>32))
+			x := uint64(x)
+			m0 = min(m0, uint32((a0*x+b0)>>32))
+			m1 = min(m1, uint32((a1*x+b1)>>32))
+			m2 = min(m2, uint32((a2*x+b2)>>32))
+			m3 = min(m3, uint32((a3*x+b3)>>32))
+		}
+		h.mins[i], h.mins[i+1], h.mins[i+2], h.mins[i+3] = m0, m1, m2, m3
+	}
+	for ; i < n; i++ {
+		least := uint32(math.MaxUint32)
+		for _, x := range set {
+			least = min(least, uint32((h.a[i]*uint64(x)+h.b[i])>>32))
 		}
 		h.mins[i] = least
 	}

@@ -19,7 +19,7 @@ import (
 // is known to miss; none is found that is none.
 func TestPairsAgainstBruteForce(t *testing.T) {
 	t.Parallel()
-	texts := families(7, 6000, 4)
+	texts := families(7, 4500, 4)
 	sorted := rows(texts)
 	sets := make([]map[string]bool, len(sorted))
 	byWord := map[string][]int{} // comparing only texts that share a shingle loses none of a similarity over 0
@@ -123,7 +123,7 @@ func TestPairsAgainstBruteForce(t *testing.T) {
 func TestTheResultIsThatOfTheTextsAlone(t *testing.T) {
 	t.Parallel()
 	st := s3test.Store(t)
-	for n := range 24 {
+	for n := range 16 {
 		rng := rand.New(rand.NewPCG(uint64(n), 11))
 		texts := families(rng.Uint64(), 1+rng.IntN(120), 6)
 		want, wantDropped := found(t, rules, texts)

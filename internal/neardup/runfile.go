@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -191,7 +192,7 @@ func openSection(ctx context.Context, st *blob.Store, ref RunRef, section, secti
 		return fail(errDamaged)
 	}
 	index := make([]byte, tail)
-	if _, err := r.ReadAt(index, r.Size()-int64(tail)); err != nil && err != io.EOF {
+	if _, err := r.ReadAt(index, r.Size()-int64(tail)); err != nil && !errors.Is(err, io.EOF) {
 		return fail(err)
 	}
 	trailer := index[sections*indexEntry:]
@@ -247,7 +248,7 @@ func (c *cursor) fetch() error {
 		c.buf = c.buf[:rest+n]
 		copy(c.buf, c.left)
 	}
-	if _, err := c.r.ReadAt(c.buf[rest:], c.next); err != nil && err != io.EOF {
+	if _, err := c.r.ReadAt(c.buf[rest:], c.next); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	c.sum = crc32.Update(c.sum, castagnoli, c.buf[rest:])

@@ -311,6 +311,9 @@ func (p *planner) assume() {
 		p.plan.Assumptions = append(p.plan.Assumptions, fmt.Sprintf(format, args...))
 	}
 	p.plan.Assumptions = append(p.plan.Assumptions, p.assumed...)
+	if n := p.run.NearDuplicates; n.On() {
+		say("no segment is a near-duplicate (Jaccard similarity from %g): ingest drops those that are, and the run costs that much less", n.Threshold)
+	}
 	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
 	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
 	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)
