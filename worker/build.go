@@ -101,7 +101,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		trainers.Trainers[name] = trainer
 	}
 	for name, s := range settings.Servers {
-		trainers.Servers[name], err = serverOf(settings, name, s, host, store, log)
+		trainers.Servers[name], err = serverOf(ctx, settings, name, s, host, store, log)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", name, err)
 		}
