@@ -301,3 +301,34 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Every backend of servers wants what it cannot do without, and nothing that means something to another one only.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	const head = "store: {bucket: b}\nproviders: {p: {url: 'http://h:8001/v1'}, p2: {url: 'http://h:8002/v1'}, same: {url: 'http://g:8001/v1'}, none: {url: 'http://h/v1'}}\nservers:\n  s: "
+	for server, want := range map[string]string{
+		"{backend: vllm, provider: p, dir: d}":                                               "",
+		"{backend: ollama, provider: p}":                                                     "",
+		"{backend: command, provider: p, slots: [p2], command: [x], dir: d}":                 "",
+		"{backend: vllm, provider: p}":                                                       "servers.s.dir: is missing",
+		"{backend: vllm, provider: p, dir: d, model: '{run}-{role}'}":                        "servers.s.model: must have {digest}",
+		"{backend: vllm, provider: p, dir: d, model: '{x}'}":                                 "servers.s.model: may have only",
+		"{backend: vllm, provider: p, dir: d, urls: ['ftp://x']}":                            "servers.s.urls[0]: must be an address",
+		"{backend: ollama, provider: p, urls: ['http://x/v1']}":                              "servers.s.urls: means something to backend vllm only",
+		"{backend: openai, provider: p, from: x}":                                            "servers.s.from: means something to backend ollama only",
+		"{backend: command, provider: p, command: [x], dir: d}":                              "servers.s.slots: is missing",
+		"{backend: command, provider: p, slots: [p2], dir: d}":                               "servers.s.command: is missing",
+		"{backend: command, provider: p, slots: [same], command: [x], dir: d}":               "servers.s.slots[0]: has the port of provider p",
+		"{backend: command, provider: none, slots: [p2], command: [x], dir: d}":              "servers.s.provider: the provider's url must have a port",
+		"{backend: command, provider: p, slots: [p3], command: [x], dir: d}":                 "servers.s.slots[0]: no provider of this name",
+		"{backend: command, provider: p, slots: [p2], command: [x], dir: d, health: health}": "servers.s.health: must begin with a slash",
+	} {
+		_, err := config.ParseWorker("worker.yaml", []byte(head+server+"\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", server, err, want)
+		}
+	}
+	if _, err := config.ParseWorker("worker.yaml", []byte("store: {bucket: b}\nproviders: {p: {url: 'http://host /v1'}}\n")); err == nil || !strings.Contains(err.Error(), "must not have spaces") {
+		t.Errorf("an address with a space: %v", err)
+	}
+}

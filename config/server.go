@@ -40,7 +40,7 @@ type Server struct {
 	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
 	// Backend command: path that answers with a status of 2xx once the program can be asked.
 	Health string `yaml:"health" json:"health"`
-	// Backend command: further providers, each with a port of its own, so that as many models can be served at once.
+	// Backend command: further providers, each with a port of its own, so that as many models can be served at once. A run has two served at a time.
 	Slots []string `yaml:"slots" json:"slots" jsonschema:"maxItems=100,uniqueItems=true"`
 	// Backend command: longest time from the start of the program until it can be asked.
 	StartTimeout Duration `yaml:"start_timeout" json:"start_timeout" min:"1s" max:"24h"`
@@ -113,6 +113,9 @@ func (ps *problems) commandServer(at string, s Server, w Worker) {
 	}
 	if s.Dir == "" {
 		ps.add(at+".dir", "is missing", "", "a folder on the worker's machine that outlives the worker")
+	}
+	if len(s.Slots) == 0 {
+		ps.add(at+".slots", "is missing: a run has two models served at a time, each at a port of its own", "", "the name of a second provider")
 	}
 	if !strings.HasPrefix(s.Health, "/") {
 		ps.add(at+".health", "must begin with a slash", quote(s.Health), "/v1/models")

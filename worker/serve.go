@@ -41,6 +41,7 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 	if err != nil {
 		return fmt.Errorf("name of this machine: %w", err)
 	}
+	warnOfKeys(settings, log)
 	parts, err := build(ctx, settings, host, log)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ import (
 
 const minimal = `temporal: {address: "127.0.0.1:1"}
 store: {bucket: b, access_key_env: PATH, secret_key_env: PATH}
-providers: {p: {url: "http://127.0.0.1:1/v1"}}
+providers: {p: {url: "http://127.0.0.1:1/v1"}, p2: {url: "http://127.0.0.1:2/v1"}}
 trainers:
   tuner: {backend: openai, provider: p}
   local: {backend: command, command: ["true"], dir: DIR}
@@ -33,6 +33,9 @@ trainers:
 servers:
   tuner: {backend: openai, provider: p}
   fixed: {backend: static, provider: p, model: "{run}-{role}-{digest}"}
+  loaded: {backend: vllm, provider: p, dir: DIR}
+  made: {backend: ollama, provider: p}
+  started: {backend: command, provider: p, slots: [p2], command: ["true"], dir: DIR}
 `
 
 func settingsFile(t *testing.T, text string) string {
@@ -192,7 +195,14 @@ func TestBuild(t *testing.T) {
 	if p.trainers.Trainers["tuner"].Queue != "selfalign-train" || p.trainers.Trainers["local"].Queue != "selfalign-train-host" {
 		t.Errorf("queues %q and %q", p.trainers.Trainers["tuner"].Queue, p.trainers.Trainers["local"].Queue)
 	}
-	if len(p.trainers.Servers) != 2 || p.trainers.Trainers["tuner"].Poll <= 0 {
+	for name, queue := range map[string]string{
+		"tuner": "", "fixed": "", "loaded": "selfalign-control", "made": "selfalign-control", "started": "selfalign-train-host",
+	} {
+		if got := p.trainers.Servers[name]; got.Server == nil || got.Queue != queue {
+			t.Errorf("server %s: %T, queue %q, want %q", name, got.Server, got.Queue, queue)
+		}
+	}
+	if len(p.trainers.Servers) != 5 || p.trainers.Trainers["tuner"].Poll <= 0 {
 		t.Errorf("servers %v, poll %v", p.trainers.Servers, p.trainers.Trainers["tuner"].Poll)
 	}
 }
@@ -216,6 +226,20 @@ func TestKeysComeFromTheEnvironment(t *testing.T) {
 	}
 	if got := trainingPrices(settings.Providers["with"]); len(got) != 1 || got["m*"] != 3 {
 		t.Errorf("prices of training %v", got)
+	}
+}
+
+// A key that is missing is told at the start, and one that is there is not.
+func TestMissingKeysAreTold(t *testing.T) {
+	t.Setenv("SOME_KEY", "secret")
+	settings := config.DefaultWorker()
+	settings.Providers = map[string]config.Provider{
+		"with": {KeyEnv: "SOME_KEY"}, "none": {}, "without": {KeyEnv: "SELFALIGN_NO_SUCH_KEY"},
+	}
+	var b bytes.Buffer
+	warnOfKeys(settings, slog.New(slog.NewTextHandler(&b, nil)))
+	if told := b.String(); strings.Count(told, "\n") != 1 || !strings.Contains(told, "SELFALIGN_NO_SUCH_KEY") || strings.Contains(told, "secret") {
+		t.Errorf("told: %s", told)
 	}
 }
 

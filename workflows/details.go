@@ -30,6 +30,9 @@ func details(s Status, now time.Time) string {
 	b.WriteString("| t | step | state | done | rejected | reused | calls | cost | time left |\n|--|--|--|--:|--:|--:|--:|--:|--:|\n")
 	for _, st := range s.Stages {
 		done := strconv.FormatInt(st.Done, 10)
+		if st.Unit == "checks" { // they are done or they are not
+			done = ""
+		}
 		if st.Total > 0 {
 			done = fmt.Sprintf("%d/%d\u00a0%s", st.Done, st.Total, st.Unit) // in one line, where the UI leaves little room
 		}

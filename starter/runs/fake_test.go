@@ -30,6 +30,7 @@ import (
 type temporal struct {
 	*mocks.Client
 	mu         sync.Mutex
+	polled     map[string]bool // queues that a worker serves; nil: all, by pollers workers
 	executions map[string]enumspb.WorkflowExecutionStatus
 	inputs     map[string]workflows.SelfTrainInput
 	starts     int
@@ -56,7 +57,10 @@ func (f *temporal) CheckHealth(context.Context, *client.CheckHealthRequest) (*cl
 	return &client.CheckHealthResponse{}, f.down
 }
 
-func (f *temporal) DescribeTaskQueue(context.Context, string, enumspb.TaskQueueType) (*workflowservice.DescribeTaskQueueResponse, error) {
+func (f *temporal) DescribeTaskQueue(_ context.Context, queue string, _ enumspb.TaskQueueType) (*workflowservice.DescribeTaskQueueResponse, error) {
+	if f.polled != nil && !f.polled[queue] {
+		return &workflowservice.DescribeTaskQueueResponse{}, f.down
+	}
 	return &workflowservice.DescribeTaskQueueResponse{Pollers: make([]*taskqueuepb.PollerInfo, f.pollers)}, f.down
 }
 

@@ -61,7 +61,9 @@ func (c *Client) look(ctx context.Context, s *workflows.StageStatus) (holdup str
 	if err != nil {
 		return ""
 	}
-	holdup = failing(described)
+	if holdup = c.unserved(ctx, described); holdup == "" {
+		holdup = failing(described)
+	}
 	if !dataset || at == s.WorkflowID {
 		return holdup // a step of another kind, or between two ranges
 	}

@@ -91,13 +91,20 @@ func (p *plain) warn(out io.Writer, warnings []string) {
 	}
 }
 
+// counted reports whether a stage counts what it does: the preflight is done or it is not.
+func counted(s workflows.StageStatus) bool { return s.Unit != "checks" || s.Done > 0 || s.Total > 0 }
+
 // line tells a stage in one line, as in: 1 rate: running 120/400 rows, 12/s, 23s left, $0.03, 4 rejected
 func line(s workflows.StageStatus, rate float64) string {
-	text := fmt.Sprintf("%d %s: %s %s", s.Iteration, s.Name, s.State, Count(s.Done))
-	if s.Total > 0 {
-		text += "/" + Count(s.Total)
+	text := fmt.Sprintf("%d %s: %s", s.Iteration, s.Name, s.State)
+	if counted(s) {
+		text += " " + Count(s.Done)
+		if s.Total > 0 {
+			text += "/" + Count(s.Total)
+		}
+		text = strings.TrimSpace(text + " " + s.Unit)
 	}
-	parts := []string{strings.TrimSpace(text + " " + s.Unit)}
+	parts := []string{text}
 	if s.Loss > 0 {
 		parts = append(parts, fmt.Sprintf("loss %.3g", s.Loss))
 	}

@@ -180,7 +180,10 @@ func columns(width int, cells ...string) string {
 }
 
 func (p *painter) stage(s workflows.StageStatus, rate float64) {
-	done := Count(s.Done)
+	done := ""
+	if counted(s) {
+		done = Count(s.Done)
+	}
 	if s.Total > 0 {
 		done += "/" + Count(s.Total)
 	}
