@@ -80,7 +80,7 @@ func (q *quickstart) watch(ctx context.Context, crash *crash) (runs.Seen, error)
 	failed := q.stack.Failed(ctx)
 	heard, waiting := time.Now(), 0
 	for {
-		seen, err := q.client.Status(ctx, q.spec.Name)
+		seen, err := q.client.Watch(ctx, q.spec.Name)
 		switch {
 		case ctx.Err() != nil:
 			return seen, ctx.Err()

@@ -96,8 +96,27 @@ func (c *Client) Dataset(ctx context.Context, run string, kind dataset.Kind, ite
 	which := string(kind)
 	if iteration >= 0 {
 		which += fmt.Sprintf(" of iteration %d", iteration)
+		newest, err := c.Status(ctx, run)
+		if err != nil {
+			return dataset.Ref{}, err
+		}
+		if made := iterationsOf(newest.Sets); made != "" {
+			there += "; " + made
+		}
 	}
 	return dataset.Ref{}, fmt.Errorf("run %s: %s %w; it has %s", run, which, ErrNotFound, there)
+}
+
+// iterationsOf says which iterations made sets of their own, as in: iterations 1 to 3.
+func iterationsOf(sets []workflows.IterationSummary) string {
+	switch n := len(sets); n {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("of iterations it has made %d", sets[0].Iteration)
+	default:
+		return fmt.Sprintf("of iterations it has made %d to %d", sets[0].Iteration, sets[n-1].Iteration)
+	}
 }
 
 // PullProgress tells how far a download is.
@@ -153,7 +172,9 @@ func (c *Client) Report(ctx context.Context, run, target string) error {
 func (c *Client) Download(ctx context.Context, key, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, fileDeadline)
 	defer cancel()
+	answered := c.waits()
 	from, err := c.Store.Stream(ctx, key)
+	answered()
 	if err != nil {
 		return c.storeError(err)
 	}

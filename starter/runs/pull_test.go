@@ -42,7 +42,7 @@ func TestPull(t *testing.T) {
 			t.Errorf("%s of %d: %+v, %v", tt.kind, tt.iteration, ref, err)
 		}
 	}
-	if _, err := c.Dataset(t.Context(), "a", dataset.KindRatings, 7); !errors.Is(err, runs.ErrNotFound) {
+	if _, err := c.Dataset(t.Context(), "a", dataset.KindRatings, 7); !errors.Is(err, runs.ErrNotFound) || !strings.Contains(err.Error(), "of iterations it has made 1 to 2") {
 		t.Errorf("iteration 7: %v", err)
 	}
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -62,6 +63,10 @@ type Client struct {
 	Namespace string
 	Queue     string // prefix of the task queues
 	UI        string // address of the Web UI, or ""
+	Endpoint  string // of S3, for messages; "" is AWS
+	// Slow, where set, is told once, from another goroutine, which place has not answered for some seconds.
+	Slow     func(place string)
+	toldSlow sync.Once
 }
 
 // Connect returns a client for the places that the worker's settings name. It makes no request: what is not there shows in
@@ -98,7 +103,7 @@ func Connect(ctx context.Context, w config.Worker) (*Client, error) {
 	}
 	return &Client{
 		Store: store, Temporal: lazy, Address: options.HostPort, Namespace: options.Namespace,
-		Queue: w.Temporal.Queue, UI: w.Temporal.UI,
+		Queue: w.Temporal.Queue, UI: w.Temporal.UI, Endpoint: w.Store.Endpoint,
 	}, nil
 }
 
@@ -132,6 +137,7 @@ func reportKey(run string) string { return "runs/" + run + "/report.html" }
 func (c *Client) getJSON(ctx context.Context, key string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
+	defer c.waits()()
 	body, err := c.Store.Get(ctx, key)
 	if err != nil {
 		return c.storeError(err)

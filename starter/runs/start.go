@@ -300,6 +300,7 @@ func madeBefore(parent, spec config.Run) []string {
 func (c *Client) states(ctx context.Context, run string) (map[int]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
+	defer c.waits()()
 	out := map[int]string{}
 	err := c.Store.List(ctx, stateDir(run), func(i blob.Info) error {
 		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]

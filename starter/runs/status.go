@@ -147,7 +147,9 @@ func (c *Client) explain(ctx context.Context, run string, liveErr error, seen *S
 func (c *Client) List(ctx context.Context) ([]Seen, error) {
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
+	answered := c.waits()
 	dirs, err := c.Store.Prefixes(ctx, "runs")
+	answered()
 	if err != nil {
 		return nil, c.storeError(err)
 	}

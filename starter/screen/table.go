@@ -160,7 +160,7 @@ func shortMoney(u dataset.Usage) string {
 
 // columns lays out one row of the table of stages; narrow terminals lose columns from the right.
 func columns(width int, cells ...string) string {
-	sizes := []int{3, 16, 18, 13, 8, 7, 8, 8, 8}
+	sizes := []int{3, 16, 16, 13, 8, 7, 10, 8, 8}
 	var b strings.Builder
 	used := 0
 	for i, cell := range cells {
@@ -196,7 +196,7 @@ func (p *painter) stage(s workflows.StageStatus, rate float64) {
 	}
 	switch {
 	case s.Loss > 0:
-		cost = fmt.Sprintf("loss %.2g", s.Loss)
+		cost = loss(s.Loss)
 	case s.Usage.Calls > 0:
 		cost = shortMoney(s.Usage)
 	}
@@ -221,9 +221,25 @@ func some(n int64) string {
 	return Count(n)
 }
 
-// bar draws progress as 13 cells and per cent.
+// loss is a loss in ten characters: loss 2.31, loss 0.042, loss 3e-05.
+func loss(l float64) string {
+	switch {
+	case l >= 1000:
+		return fmt.Sprintf("loss %.0e", l)
+	case l >= 10:
+		return fmt.Sprintf("loss %.1f", l)
+	case l >= 1:
+		return fmt.Sprintf("loss %.2f", l)
+	case l >= 0.001:
+		return fmt.Sprintf("loss %.3f", l)
+	default:
+		return fmt.Sprintf("loss %.0e", l)
+	}
+}
+
+// bar draws progress as 11 cells and per cent.
 func bar(s workflows.StageStatus) string {
-	const cells = 13
+	const cells = 11
 	share := 0.0
 	switch {
 	case s.Total > 0:
