@@ -23,18 +23,19 @@ type Publishing struct {
 	Bucket func(ctx context.Context, bucket string) (*blob.Store, error) // for other buckets
 }
 
-// ExportInput names what is exported, and where to in the run's bucket.
+// ExportLeavesInput names what is exported, and where to in the run's bucket.
 type ExportLeavesInput struct {
 	Dir    string         `json:"dir"`
 	Leaves []publish.Leaf `json:"leaves"`
 	JSONL  bool           `json:"jsonl"`
 }
 
-// Exported leaves: what stands in the bucket.
+// ExportedLeaves says what stands in the bucket.
 type ExportedLeaves struct {
 	Dir    string          `json:"dir"`
 	Splits []publish.Split `json:"splits"`
 	Digest string          `json:"digest"`
+	Files  int             `json:"files"`
 }
 
 // ExportLeaves writes the files of a run's results. An export that stands is returned at once.
@@ -45,7 +46,7 @@ func (p *Publishing) ExportLeaves(ctx context.Context, in ExportLeavesInput) (Ex
 	if err != nil {
 		return ExportedLeaves{}, err
 	}
-	return ExportedLeaves{Dir: e.Dir, Splits: e.Splits, Digest: e.Digest()}, nil
+	return ExportedLeaves{Dir: e.Dir, Splits: e.Splits, Digest: e.Digest(), Files: len(e.Files)}, nil
 }
 
 // PushInput says what goes to the Hub.

@@ -40,6 +40,8 @@ type lab struct {
 	client   *runs.Client
 	spec     config.Run
 	secrets  map[string]string // by what they are for
+	more     string            // of the worker's settings
+	moreEnv  []string          // of the worker's environment
 
 	mu    sync.Mutex
 	kills []kill
@@ -111,6 +113,7 @@ func (l *lab) work(via wiring) {
 			env = append(env, secret+"="+value)
 		}
 	}
+	env = append(env, l.moreEnv...)
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		require.NoError(t, os.Setenv(name, value))
@@ -123,7 +126,7 @@ func (l *lab) work(via wiring) {
 	}
 	load := func(file string, via wiring) (string, config.Worker) {
 		text := fmt.Sprintf(settingsText, or(via.temporal, l.stack.TemporalAddress), l.stack.S3.Bucket, or(via.s3, l.stack.S3.Endpoint),
-			access, secret, or(via.model, l.stack.PocketURL)+"/v1", model)
+			access, secret, or(via.model, l.stack.PocketURL)+"/v1", model) + l.more
 		path := filepath.Join(l.dir, file)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		settings, err := config.LoadWorker(path)

@@ -154,7 +154,9 @@ func (c *pushCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	facts.License = c.License
+	if c.License != "" {
+		facts.License = c.License
+	}
 	facts.Sources = append(facts.Sources, c.Source...)
 	card, err := publish.Card(a.ctx, client.Store, export, facts)
 	if err != nil {

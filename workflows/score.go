@@ -222,6 +222,8 @@ func (r *scoreRun) publish(ctx workflow.Context, leaves []publish.Leaf) error {
 		if err := workflow.ExecuteActivity(ctx, publishing.ExportLeaves, in).Get(ctx, &made); err != nil {
 			return "", err
 		}
+		s := r.stage(r.key("export"))
+		s.Done = int64(made.Files)
 		return "", workflow.ExecuteActivity(ctx, publishing.WriteCard, push).Get(ctx, nil)
 	})
 	if err != nil {
