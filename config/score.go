@@ -199,17 +199,14 @@ func (l Load) Address() string {
 	if l.Revision != "" {
 		base += "@" + url.PathEscape(l.Revision)
 	}
-	q, err := url.ParseQuery(query)
-	if err != nil {
-		return l.Path
+	if l.Config != "" {
+		query += "&config=" + url.QueryEscape(l.Config)
 	}
-	for name, value := range map[string]string{"config": l.Config, "split": l.Split} {
-		if value != "" {
-			q.Set(name, value)
-		}
+	if l.Split != "" {
+		query += "&split=" + url.QueryEscape(l.Split)
 	}
-	if len(q) > 0 {
-		base += "?" + q.Encode()
+	if query = strings.TrimPrefix(query, "&"); query != "" {
+		base += "?" + query
 	}
 	return base
 }

@@ -112,6 +112,9 @@ def main():
     args.add_argument("--rows", type=int, default=1000)
     args.add_argument("--batch", type=int, default=50)
     args.add_argument("--latency", type=float, default=200)
+    args.add_argument("--limit", type=float, default=120, help="seconds after which a run is given up")
+    args.add_argument("--only", default="distilabel,selfalign")
+    args.add_argument("--faults", default="none,error profile,kill -9 at half way")
     a = args.parse_args()
     with open(a.settings) as f:
         url = re.search(r"http://[0-9.:]+/v1", f.read()).group(0)
@@ -120,8 +123,8 @@ def main():
     salt = os.path.basename(dir)
     print("| program | faults | wall | calls/s | CPU | memory | valid rows | answered | repeated |\n|--|--|--:|--:|--:|--:|--:|--:|--:|")
     try:
-        for kind in ("none", "error profile", "kill -9 at half way"):
-            for program in ("distilabel", "selfalign"):
+        for kind in a.faults.split(","):
+            for program in a.only.split(","):
                 name = f"{salt}-{program[:1]}-{kind.split()[0]}".replace("_", "-").lower()
                 prompts = os.path.join(dir, name + ".jsonl")
                 with open(prompts, "w") as f:
@@ -158,7 +161,11 @@ def main():
                     process = started(again, env, log)
                     meter = Meter(process.pid)
                 if program == "distilabel":
-                    code = process.wait()
+                    try:
+                        code = process.wait(a.limit)
+                    except subprocess.TimeoutExpired:
+                        killed(process)
+                        code = "none: given up"
                 else:
                     code = subprocess.run([os.path.join(a.bin, "starter"), "watch", name, "-w", a.settings], env=env, stdout=log, stderr=log).returncode
                 wall = time.time() - began

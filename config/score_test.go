@@ -1,0 +1,87 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/selfalign/selfalign/config"
+)
+
+const plainScore = `
+name: recipe
+load: {path: hf://owner/prompts, split: test}
+generate: {provider: p, model: writer}
+score: {provider: q, model: judge}
+`
+
+func TestScoreExampleIsTheRecipe(t *testing.T) {
+	t.Parallel()
+	s, err := config.LoadScore("../examples/score.yaml", "generate.temperature=0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := s.Generate
+	if g == nil || g.Temperature != 0.2 || g.MaxTokens != 1024 || g.Calls() != 50 || s.Score.Temperature != 0.7 || s.Push.Hub == nil || s.Push.Hub.Public {
+		t.Fatalf("spec %+v", s)
+	}
+	if got := s.Load.Address(); got != "hf://HuggingFaceH4/instruction-dataset?split=test" {
+		t.Fatal(got)
+	}
+}
+
+func TestScoreMistakes(t *testing.T) {
+	t.Parallel()
+	for change, want := range map[string]string{
+		"generate.temprature=0.2":          `unknown field "generate.temprature". Try: temperature`,
+		"generate.temperature=3":           "must be from 0 to 2",
+		"keep.preferences=true":            "needs several answers to a prompt",
+		"keep.min_score=0.5":               "must be from 1 to 5",
+		"keep.columns=[nothing]":           "none of the values",
+		"load.path=prompts.jsonl":          "is for hf:// datasets",
+		"push.s3=s3://bucket/folder":       "with a slash at its end",
+		"approve=[publish]":                "waits for nothing",
+		"push.hub.repo=nobody":             "must match",
+		"generate=null":                    "",
+		"load.instruction.inner=x":         "has no fields",
+		"score.samples":                    "must be path=value",
+		"generate.num_generations=[1, 2]":  "must be a whole number",
+		"prompts.score={a: b}":             "must be text",
+		"score.rubric=addditive":           "Try: additive",
+		"load.revision=main":               "",
+		"budget.usd=5":                     "",
+		"generate.input_batch_size=100001": "must be from 0 to 100000",
+	} {
+		_, err := config.ParseScore("score.yaml", []byte(plainScore), change)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", change, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, expected %q", change, err, want)
+		}
+	}
+}
+
+func FuzzScoreOverride(f *testing.F) {
+	for _, s := range []string{"generate.temperature=0.2", "keep.columns=[score]", "push.hub.repo=a/b", "load[0].path=x", "score.model={{", "=", "generate=", "a.b.c=1e99", "approve=[publish, publish]"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, change string) {
+		s, err := config.ParseScore("score.yaml", []byte(plainScore), change)
+		var told *config.Error
+		if err != nil && !errors.As(err, &told) {
+			t.Fatalf("%q: %v", change, err)
+		}
+		if err == nil && s.Validate() != nil {
+			t.Fatalf("%q was taken and is not valid", change)
+		}
+	})
+}
+
+func TestScoreSchemaStands(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("../docs/score.schema.json"); err != nil {
+		t.Fatal(err)
+	}
+}

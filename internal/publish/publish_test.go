@@ -1,0 +1,110 @@
+package publish
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+)
+
+func curated(t *testing.T, st *blob.Store, dir string, n int) dataset.Ref {
+	t.Helper()
+	var rows []dataset.Scored
+	for i := range n {
+		id := dataset.PromptID(fmt.Sprint(i))
+		for sample := 1; sample <= 2; sample++ {
+			rows = append(rows, dataset.Scored{
+				ID: dataset.ResponseID(id, sample), PromptID: id, Sample: int32(sample), Instruction: fmt.Sprint(i),
+				Generation: "line 1\n\"line\" 2 <&>", Score: 4.5, Reason: "good",
+			})
+		}
+	}
+	receipt, err := dataset.WritePartition(t.Context(), st, dir, 0, 0, rows, nil, dataset.Receipt{Input: int64(len(rows))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dataset.Ref{Kind: dataset.KindCurated, Dir: dir, Rows: receipt.Rows, Digest: receipt.Digest}
+}
+
+func TestExport(t *testing.T) {
+	t.Parallel()
+	st := s3test.Store(t)
+	ref := curated(t, st, "curated", 100)
+	leaves := []Leaf{
+		{Config: "default", Default: true, Dataset: ref, Columns: []string{"score", "instruction", "prompt_id"}, Test: 0.3},
+		{Config: "scored", Dataset: ref, Test: 0.3},
+	}
+	e, err := Write(t.Context(), st, "export", leaves, true, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.checkSums(t, st); err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		Score       float64 `parquet:"score"`
+		Instruction string  `parquet:"instruction"`
+		PromptID    string  `parquet:"prompt_id"`
+	}
+	side := map[string]string{} // of each prompt
+	total := int64(0)
+	for _, s := range e.Splits[:2] {
+		body, err := st.Get(t.Context(), fmt.Sprintf("export/data/%s-00000-of-00001.parquet", s.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := parquet.OpenFile(bytes.NewReader(body), int64(len(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(f.Schema().Columns()); got != "[[score] [instruction] [prompt_id]]" {
+			t.Fatalf("columns %s", got)
+		}
+		rows, err := parquet.Read[row](bytes.NewReader(body), int64(len(body)))
+		if err != nil || int64(len(rows)) != s.Rows || s.Rows == 0 {
+			t.Fatalf("%s: %d rows of %d: %v", s.Name, len(rows), s.Rows, err)
+		}
+		for _, r := range rows {
+			if at, ok := side[r.PromptID]; ok && at != s.Name {
+				t.Fatalf("answers to %s are in both splits", r.PromptID)
+			}
+			side[r.PromptID] = s.Name
+		}
+		total += s.Rows
+	}
+	if total != 200 {
+		t.Fatalf("%d rows of 200", total)
+	}
+	lines, err := st.Get(t.Context(), "export/jsonl/scored-train.jsonl")
+	if err != nil || int64(bytes.Count(lines, []byte("\n"))) != e.Splits[2].Rows || !strings.Contains(string(lines), `"generation":"line 1\n\"line\" 2 <&>"`) {
+		t.Fatalf("%.300s: %v", lines, err)
+	}
+	// Again, after a death before the list: the same files.
+	if err := st.Delete(t.Context(), "export/export.json"); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Write(t.Context(), st, "export", leaves, true, func() { t.Log("written again") })
+	if err != nil || again.Digest() != e.Digest() {
+		t.Fatalf("digest %s, then %s: %v", e.Digest(), again.Digest(), err)
+	}
+	if _, err := Write(t.Context(), st, "other", []Leaf{{Config: "default", Dataset: ref, Columns: []string{"nothing"}}}, false, func() {}); err == nil {
+		t.Fatal("a column that is not there was taken")
+	}
+}
+
+func (e Export) checkSums(t *testing.T, st *blob.Store) error {
+	t.Helper()
+	for _, f := range e.Files {
+		info, err := st.Stat(t.Context(), f.Key)
+		if err != nil || info.Size != f.Size {
+			return fmt.Errorf("%s: %d bytes, listed %d: %w", f.Path, info.Size, f.Size, err)
+		}
+	}
+	return nil
+}
