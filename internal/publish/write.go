@@ -59,7 +59,7 @@ type fileWriter struct {
 	buf   *bufio.Writer
 	hash  hash.Hash
 	size  int64
-	table *parquet.Writer
+	table *parquet.GenericWriter[any]
 	rows  int
 	texts int
 }
@@ -195,7 +195,7 @@ func (w *leafWriter) shard(s *splitWriter) error {
 	if err != nil {
 		return err
 	}
-	f.table = parquet.NewWriter(f, parquet.SchemaOf(reflect.New(w.shape).Elem().Interface()),
+	f.table = parquet.NewGenericWriter[any](f, parquet.SchemaOf(reflect.New(w.shape).Elem().Interface()),
 		parquet.Compression(&parquet.Zstd), parquet.PageBufferSize(1<<20), parquet.MaxRowsPerRowGroup(rowsInGroup),
 		parquet.CreatedBy("selfalign", "1", "0"))
 	s.shards = append(s.shards, f)
@@ -224,7 +224,7 @@ func (w *leafWriter) add(id string, row reflect.Value) error {
 			f.texts += row.Field(at).Len()
 		}
 	}
-	if err := f.table.Write(out.Interface()); err != nil {
+	if _, err := f.table.Write([]any{out.Interface()}); err != nil {
 		return err
 	}
 	f.rows++
