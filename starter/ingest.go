@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,13 +15,18 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/intake"
-	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 )
 
 type ingestCmd struct {
 	asJSON
-	Explain     string `required:"" placeholder:"FILE" help:"A local file or folder of documents, or of seeds with --seeds."`
+	settings
+	Explain     string `required:"" placeholder:"SOURCE" help:"Documents, or seeds with --seeds, as path of a spec has them: a local file, folder or pattern, s3://, hf:// or https://."`
+	Config      string `placeholder:"NAME" help:"hf://: config."`
+	Split       string `placeholder:"NAME" help:"hf://: split."`
+	Revision    string `placeholder:"NAME" help:"hf://: branch, tag or commit."`
+	Limit       int    `placeholder:"N" help:"Files to read at most (default: all)."`
+	Documents   int    `placeholder:"N" help:"Documents to read at most (default: all of local files, 100 of others)."`
 	Seeds       bool   `help:"Read seed pairs in place of documents."`
 	Spec        string `short:"f" placeholder:"FILE" help:"Take the rules of segments from this run spec (default: the defaults)."`
 	Format      string `default:"auto" placeholder:"FORMAT" help:"Format of the source, as in a spec (default: ${default})."`
@@ -43,6 +48,8 @@ Examples:
     starter ingest --explain crawl.warc.gz -f run.yaml --most 50
     starter ingest --explain pages/ --json | jq .reasons
     starter ingest --explain alpaca.json --seeds
+    starter ingest --explain hf://owner/name --split train --text content --documents 20
+    starter ingest --explain 's3://bucket/crawl/**/*.warc.gz' -w worker.yaml --limit 1
 `
 }
 
@@ -90,18 +97,30 @@ func (c *ingestCmd) Run(a *app) error {
 			}
 		}
 	}
-	files, err := runs.LocalFiles(c.Explain)
-	if errors.Is(err, fs.ErrNotExist) {
-		return usage(fmt.Sprintf("nothing at %s", c.Explain))
+	source := config.Source{
+		Path: c.Explain, Format: c.Format, Config: c.Config, Split: c.Split, Revision: c.Revision, Limit: c.Limit,
 	}
+	worker := config.DefaultWorker()
+	if _, err := os.Stat(c.Worker); err == nil || !source.Local() && c.Worker != "worker.yaml" {
+		if worker, err = c.settings.load(); err != nil {
+			return err
+		}
+	}
+	files, format, err := filesOf(a.ctx, source, "", worker)
 	if err != nil {
-		return usage(err.Error())
+		return err
+	}
+	c.Format = format
+	most := c.Documents
+	if most == 0 && !source.Local() {
+		most = 100
 	}
 	out := explained{Files: len(files), Reasons: map[string]int64{}, Pieces: []piece{}}
 	seen := map[string]bool{}
 	last := [2]string{}
+reading:
 	for _, f := range files {
-		for item, err := range c.read(a, filepath.ToSlash(f.Name), f.Path, rules, contaminated) {
+		for item, err := range c.read(a, f.File, rules, contaminated) {
 			var column *corpus.ColumnError
 			if errors.As(err, &column) {
 				return usage(err.Error())
@@ -111,6 +130,10 @@ func (c *ingestCmd) Run(a *app) error {
 			}
 			p := pieceOf(item, seen)
 			if at := [2]string{p.Source, p.Document}; at != last {
+				if most > 0 && out.Documents == most {
+					a.warn("only %d documents were read. Try: --documents N for more", most)
+					break reading
+				}
 				out.Documents++
 				last = at
 			}
@@ -123,8 +146,7 @@ func (c *ingestCmd) Run(a *app) error {
 	return out.write(a)
 }
 
-func (c *ingestCmd) read(a *app, name, path string, rules config.Segments, contaminated func(string) []corpus.Hit) func(func(corpus.Item, error) bool) {
-	file := intake.Local(name, path)
+func (c *ingestCmd) read(a *app, file intake.File, rules config.Segments, contaminated func(string) []corpus.Hit) func(func(corpus.Item, error) bool) {
 	if c.Seeds {
 		return intake.Seeds(a.ctx, file, corpus.SeedOptions{
 			Format: c.Format, Instruction: c.Instruction, Output: c.Output, Language: c.Language,

@@ -14,6 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/starter/estimate"
 	"github.com/selfalign/selfalign/starter/runs"
 )
 
@@ -136,9 +138,11 @@ func (a *app) fail(err error) int {
 		spec     *config.Error
 		wrong    usage
 		conflict *runs.ConflictError
+		fields   *estimate.FieldsError
+		column   *corpus.ColumnError
 	)
 	switch {
-	case errors.As(err, &spec), errors.As(err, &wrong), errors.As(err, &conflict):
+	case errors.As(err, &spec), errors.As(err, &wrong), errors.As(err, &conflict), errors.As(err, &fields), errors.As(err, &column):
 		return exitUsage
 	case unreachable(err):
 		return exitUnreachable

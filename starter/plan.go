@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/selfalign/selfalign/config"
-	"github.com/selfalign/selfalign/internal/blob"
-	"github.com/selfalign/selfalign/internal/intake"
 	"github.com/selfalign/selfalign/internal/prompt"
 	"github.com/selfalign/selfalign/starter/estimate"
 	"github.com/selfalign/selfalign/starter/runs"
@@ -184,76 +179,22 @@ func promptTokens(p config.Prompts, dir string) (estimate.Prompts, error) {
 	return out, err
 }
 
-// inputs lists the files of sources, local ones and those in S3.
+// inputs lists the files of sources, wherever they are.
 func inputs(ctx context.Context, sources []config.Source, dir string, w config.Worker) ([]estimate.Input, error) {
 	var out []estimate.Input
 	for _, s := range sources {
-		in := estimate.Input{Source: s}
-		var err error
-		if rest, ok := strings.CutPrefix(s.Path, "s3://"); ok {
-			in.Files, err = remote(ctx, rest, w)
-		} else {
-			in.Files, err = local(runs.Local(dir, s.Path))
-		}
+		files, format, err := filesOf(ctx, s, dir, w)
 		if err != nil {
 			return nil, err
 		}
+		in := estimate.Input{Source: s}
+		in.Source.Format = format
+		for _, f := range files {
+			if f.Wrong == "" {
+				in.Files = append(in.Files, estimate.File{Name: f.Name, Size: f.size, Open: f.Stream, At: f.At})
+			}
+		}
 		out = append(out, in)
-	}
-	return out, nil
-}
-
-func local(path string) ([]estimate.File, error) {
-	files, err := runs.LocalFiles(path)
-	if err != nil {
-		return nil, usage(err.Error())
-	}
-	out := make([]estimate.File, len(files))
-	for i, f := range files {
-		file := intake.Local(f.Name, f.Path)
-		out[i] = estimate.File{Name: f.Name, Size: f.Size, Open: file.Stream, At: file.At}
-	}
-	return out, nil
-}
-
-// remote lists an object or everything below a prefix, in any bucket that the settings' keys reach.
-func remote(ctx context.Context, address string, w config.Worker) ([]estimate.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	bucket, key, _ := strings.Cut(address, "/")
-	store, err := blob.Open(ctx, blob.Config{
-		Bucket: bucket, Endpoint: w.Store.Endpoint, Region: w.Store.Region, PathStyle: w.Store.PathStyle,
-		AccessKeyEnv: w.Store.AccessKeyEnv, SecretKeyEnv: w.Store.SecretKeyEnv,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("plan: %w", err)
-	}
-	var out []estimate.File
-	add := func(i blob.Info) error {
-		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]
-		out = append(out, estimate.File{
-			Name: name, Size: i.Size,
-			Open: func(ctx context.Context) (io.ReadCloser, error) { return store.Stream(ctx, i.Key) },
-			At:   func(ctx context.Context) (intake.ReaderAt, error) { return store.Reader(ctx, i.Key) },
-		})
-		return nil
-	}
-	if !strings.HasSuffix(key, "/") {
-		info, err := store.Stat(ctx, key)
-		if err == nil {
-			err = add(info)
-			return out, err
-		}
-		if !errors.Is(err, blob.ErrNotFound) {
-			return nil, &runs.UnreachableError{What: "s3://" + bucket, Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
-		}
-		key += "/"
-	}
-	if err := store.List(ctx, key, add); err != nil {
-		return nil, &runs.UnreachableError{What: "s3://" + bucket, Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("s3://%s: %w", address, runs.ErrNotFound)
 	}
 	return out, nil
 }

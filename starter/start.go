@@ -116,7 +116,7 @@ func checkSources(spec config.Run, dir string) error {
 	}
 	for field, sources := range map[string][]config.Source{"seeds": spec.Seeds, "documents": spec.Documents, "decontaminate.sets": sets} {
 		for i, s := range sources {
-			if strings.HasPrefix(s.Path, "s3://") {
+			if !s.Local() {
 				continue
 			}
 			if _, err := runs.LocalFiles(runs.Local(dir, s.Path)); err != nil {

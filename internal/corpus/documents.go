@@ -177,7 +177,7 @@ func documentRecord(line []byte, opts DocumentOptions) (text, title string, bad 
 	}
 	text, err := stringField(fields, opts.Text)
 	if err != nil {
-		return "", "", badRecord{reason: ReasonBadRecord, detail: err.Error(), text: printable(line)}
+		return "", "", badRecord{reason: fieldReason(err), detail: err.Error(), text: printable(line)}
 	}
 	if strings.TrimSpace(text) == "" {
 		return "", "", badRecord{reason: ReasonNoContent, detail: fmt.Sprintf("field %q is empty", opts.Text), text: printable(line)}
@@ -219,11 +219,11 @@ func stringField(fields map[string]json.RawMessage, name string) (string, error)
 	for rest := name; !ok; {
 		head, tail, dotted := strings.Cut(rest, ".")
 		if !dotted {
-			return "", fmt.Errorf("no field %q", name)
+			return "", fmt.Errorf("%w %q", errNoField, name)
 		}
 		var inner map[string]json.RawMessage
 		if err := json.Unmarshal(fields[head], &inner); err != nil {
-			return "", fmt.Errorf("no field %q", name)
+			return "", fmt.Errorf("%w %q", errNoField, name)
 		}
 		fields, rest = inner, tail
 		raw, ok = fields[rest]

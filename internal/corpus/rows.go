@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,7 @@ type Row struct {
 type ColumnError struct {
 	Wanted string   // what was looked for
 	Have   []string // what there is
+	Write  string   // settings of the source that would fit, perhaps
 }
 
 func (e *ColumnError) Error() string {
@@ -29,7 +31,7 @@ func (e *ColumnError) Error() string {
 	if len(have) > most {
 		have, more = have[:most], ", …"
 	}
-	return fmt.Sprintf("no column %s; there are %s%s. Try: name the columns in the source", e.Wanted, clip(strings.Join(have, ", "), 1000), more)
+	return fmt.Sprintf("no column %s; there are %s%s. Try: under the source, %s", e.Wanted, clip(strings.Join(have, ", "), 1000), more, cmp.Or(e.Write, "name the columns"))
 }
 
 // DocumentColumns chooses the columns of a table that DocumentRows needs: names in its rows to names in the table. Have
@@ -37,7 +39,7 @@ func (e *ColumnError) Error() string {
 func DocumentColumns(have []string, opts DocumentOptions) (map[string]string, error) {
 	opts = opts.withDefaults()
 	if !slices.Contains(have, opts.Text) {
-		return nil, &ColumnError{Wanted: opts.Text, Have: have}
+		return nil, &ColumnError{Wanted: opts.Text, Have: have, Write: SuggestText(have)}
 	}
 	columns := map[string]string{"text": opts.Text}
 	if slices.Contains(have, opts.Title) {
@@ -140,9 +142,9 @@ func SeedColumns(have []string, opts SeedOptions) (map[string]string, error) {
 	case opts.Format == FormatAlpaca:
 		return nil, &ColumnError{Wanted: "instruction, output", Have: have}
 	case !has(opts.Instruction):
-		return nil, &ColumnError{Wanted: opts.Instruction, Have: have}
+		return nil, &ColumnError{Wanted: opts.Instruction, Have: have, Write: SuggestPairs(have)}
 	case !has(opts.Output):
-		return nil, &ColumnError{Wanted: opts.Output, Have: have}
+		return nil, &ColumnError{Wanted: opts.Output, Have: have, Write: SuggestPairs(have)}
 	}
 	return same(opts.Instruction, opts.Output), nil
 }

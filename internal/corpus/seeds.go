@@ -148,11 +148,11 @@ func (sd *seeder) record(at origin, fields map[string]json.RawMessage, line []by
 func (sd *seeder) pair(at origin, fields map[string]json.RawMessage, line []byte, instruction, output string) bool {
 	question, err := stringField(fields, instruction)
 	if err != nil {
-		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+		return sd.yield(at.reject(fieldReason(err), err.Error(), printable(line)))
 	}
 	answer, err := stringField(fields, output)
 	if err != nil {
-		return sd.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+		return sd.yield(at.reject(fieldReason(err), err.Error(), printable(line)))
 	}
 	return sd.emit(at, question, answer)
 }

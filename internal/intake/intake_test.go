@@ -104,13 +104,13 @@ func TestSeedTables(t *testing.T) {
 		want string
 	}{
 		{"alpaca", table(t, alpaca{"Add.", "1 2", "3"}, alpaca{"Say a.", "", "a"}, alpaca{"Say nothing.", "", ""}), corpus.SeedOptions{}, "1 Add.+1 2>3; 2 Say a.>a; 3 empty_field"},
-		{"pairs by name", table(t, nested, pair{}), corpus.SeedOptions{Instruction: "q", Output: "a.text"}, "1 Why?>Because.; 2 bad_record"},
+		{"pairs by name", table(t, nested, pair{}), corpus.SeedOptions{Instruction: "q", Output: "a.text"}, "1 Why?>Because.; 2 missing_field"},
 		{"chat", table(t, chat{[]said{{"system", "Be brief."}, {"user", "A?"}, {"assistant", "B."}}}, chat{}), corpus.SeedOptions{Format: "parquet"}, "1 A?>B.; 2 bad_record"},
 		{"messages", table(
 			t, message{"m1", nil, "Q", "prompter", "en", nil, false}, message{"m2", ptr("m1"), "worse", "assistant", "en", ptr[int32](1), false},
 			message{"m3", ptr("m1"), "A", "assistant", "en", ptr[int32](0), false}, message{"m4", nil, "F", "prompter", "de", nil, false},
 		), corpus.SeedOptions{}, "1 Q>A; 4 wrong_language"},
-		{"missing column", table(t, nested), corpus.SeedOptions{}, "error: s.parquet: no column instruction; there are q, a, a.text, id. Try: name the columns in the source"},
+		{"missing column", table(t, nested), corpus.SeedOptions{}, "error: s.parquet: no column instruction; there are q, a, a.text, id. Try: under the source, instruction: FIELD, output: FIELD"},
 		{"no table", []byte("hello, this is text"), corpus.SeedOptions{}, "s.parquet bad_parquet"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

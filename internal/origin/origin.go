@@ -114,8 +114,10 @@ func (p *Places) List(ctx context.Context, w Want) ([]File, dataset.Origin, erro
 	case "https":
 		files, err = p.listWeb(ctx, w)
 	default:
-		err = &Error{Source: public(w.Path), Problem: "is not in S3, on the Hub or at an https:// address",
-			Try: "start runs with the starter, which uploads local files; a worker opens no path that a run names"}
+		err = &Error{
+			Source: public(w.Path), Problem: "is not in S3, on the Hub or at an https:// address",
+			Try: "start runs with the starter, which uploads local files; a worker opens no path that a run names",
+		}
 	}
 	if err != nil {
 		return nil, found, err

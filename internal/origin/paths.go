@@ -44,8 +44,10 @@ func IsPathsList(name, format string) bool {
 // not there, gives a File that says what is wrong.
 func (p *Places) Listed(ctx context.Context, list intake.File, w Want) ([]File, error) {
 	if p.PathsBase == "" {
-		return nil, &Error{Source: list.Name, Problem: "is a list of paths, and nothing is known that they lie under",
-			Try: "sources.paths_base: https://data.commoncrawl.org/ in the worker's settings, restart the workers, then retry"}
+		return nil, &Error{
+			Source: list.Name, Problem: "is a list of paths, and nothing is known that they lie under",
+			Try: "sources.paths_base: https://data.commoncrawl.org/ in the worker's settings, restart the workers, then retry",
+		}
 	}
 	body, err := list.Stream(ctx)
 	if err != nil {
@@ -85,7 +87,8 @@ func (p *Places) listedFile(key string) File {
 		return File{Name: address, Bucket: bucket, Key: inBucket}
 	}
 	if u, err := url.Parse(strings.TrimSuffix(p.PathsBase, "/")); err == nil {
-		return File{Name: address, URL: u.JoinPath(strings.Split(key, "/")...).String()}
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/")+"/"+key, "" // a percent sign is one, and no escape
+		return File{Name: address, URL: u.String()}
 	}
 	return File{Name: address, Wrong: "no address"}
 }
@@ -182,8 +185,10 @@ func (p *Places) measure(ctx context.Context, list string, files []File) error {
 		}
 	}
 	if there == 0 {
-		return &Error{Source: list, Problem: fmt.Sprintf("nothing of it is at %s (%s: %s)", p.PathsBase, asked[0].Name, asked[0].Wrong),
-			Try: "sources.paths_base in the worker's settings, or another list"}
+		return &Error{
+			Source: list, Problem: fmt.Sprintf("nothing of it is at %s (%s: %s)", p.PathsBase, asked[0].Name, asked[0].Wrong),
+			Try: "sources.paths_base in the worker's settings, or another list",
+		}
 	}
 	for i := range files[len(asked):] {
 		f := &files[len(asked)+i]

@@ -187,8 +187,10 @@ func (w *Web) once(ctx context.Context, address string, off, n int64) (part, err
 		if err != nil {
 			cancel(nil)
 			if errors.Is(err, errPrivate) {
-				return part{}, &Error{Source: public(address), Problem: fmt.Sprintf("the server redirects to %s, which is a private address", target.Host),
-					Try: "allow https://" + target.Host + "/ under sources.https in the worker's settings, if it is meant"}
+				return part{}, &Error{
+					Source: public(address), Problem: fmt.Sprintf("the server redirects to %s, which is a private address", target.Host),
+					Try: "allow https://" + target.Host + "/ under sources.https in the worker's settings, if it is meant",
+				}
 			}
 			return part{}, fmt.Errorf("read %s: %w", public(address), plainly(err))
 		}
@@ -219,8 +221,10 @@ func (w *Web) once(ctx context.Context, address string, off, n int64) (part, err
 func notAllowed(address string) error {
 	folder := public(address)
 	folder = folder[:strings.LastIndexByte(folder, '/')+1]
-	return &Error{Source: public(address), Problem: "is not among the addresses that the worker's settings allow",
-		Try: "sources.https: [" + folder + "] in the worker's settings, restart the workers, then retry"}
+	return &Error{
+		Source: public(address), Problem: "is not among the addresses that the worker's settings allow",
+		Try: "sources.https: [" + folder + "] in the worker's settings, restart the workers, then retry",
+	}
 }
 
 func ask(ctx context.Context, client *http.Client, target *url.URL, off, n int64) (*http.Response, error) {

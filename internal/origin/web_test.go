@@ -45,8 +45,8 @@ func newSite(t *testing.T, files map[string][]byte) *site {
 func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	s.asked.Add(1)
 	s.mu.Lock()
-	before, body, ok, tag := s.before, s.files[r.URL.Path], false, s.tag
-	_, ok = s.files[r.URL.Path]
+	before, tag := s.before, s.tag
+	body, ok := s.files[r.URL.Path]
 	mute, blunt := s.mute, s.blunt
 	s.mu.Unlock()
 	if before != nil && before(w, r) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/intake"
 )
 
@@ -54,6 +56,7 @@ type counter struct {
 	chars                       [2]float64 // of instructions and outputs
 	sampledChars, sampledTokens float64
 	samples                     int
+	missing                     *dataset.Reject // a record without the field asked for
 }
 
 // Seeds counts seed pairs.
@@ -67,11 +70,11 @@ func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
 			if item.Seed != nil {
 				c.add(item.Seed.Instruction, item.Seed.Output)
 			} else {
-				c.rejected++
+				c.reject(item.Reject)
 			}
 		}
 		return nil
-	})
+	}, corpus.SuggestPairs)
 }
 
 // Documents counts the segments that documents are cut into.
@@ -85,17 +88,28 @@ func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Coun
 			if item.Segment != nil {
 				c.add("", item.Segment.Text)
 			} else {
-				c.rejected++
+				c.reject(item.Reject)
 			}
 		}
 		return nil
-	})
+	}, corpus.SuggestText)
+}
+
+// FieldsError says that no record of a source has the field asked for.
+type FieldsError struct {
+	Path, Detail, Write string
+	Have                []string
+}
+
+func (e *FieldsError) Error() string {
+	return fmt.Sprintf("source %s: no record has what is asked for (%s); there are the fields %s. Try: under the source, %s",
+		e.Path, e.Detail, strings.Join(e.Have, ", "), e.Write)
 }
 
 type reader func(ctx context.Context, c *counter, s config.Source, f intake.File) error
 
 // count reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
-func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
+func count(ctx context.Context, inputs []Input, read reader, suggest func([]string) string) (Counted, error) {
 	codec, err := tokenizer.Get(tokenizer.O200kBase)
 	if err != nil {
 		return Counted{}, fmt.Errorf("count tokens: %w", err)
@@ -106,6 +120,7 @@ func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
 		file   File
 	}
 	var pieces []piece
+	byPath := map[string]*counter{}
 	out := Counted{ReadShare: 1}
 	for _, in := range inputs {
 		for _, f := range in.Files {
@@ -126,8 +141,24 @@ func count(ctx context.Context, inputs []Input, read reader) (Counted, error) {
 		if limited.spent() {
 			break
 		}
+		before := *c
+		c.missing = nil
 		if err := readOne(ctx, c, p.source, p.file, limited, read); err != nil {
 			return out, fmt.Errorf("plan: read %s: %w", p.file.Name, err)
+		}
+		of := byPath[p.source.Path]
+		if of == nil {
+			of = &counter{}
+			byPath[p.source.Path] = of
+		}
+		if of.rows += c.rows - before.rows; of.missing == nil {
+			of.missing = c.missing
+		}
+	}
+	for _, in := range inputs {
+		if of := byPath[in.Source.Path]; of != nil && of.rows == 0 && of.missing != nil {
+			have := corpus.FieldsOf(of.missing.Text)
+			return out, &FieldsError{Path: in.Source.Path, Detail: of.missing.Detail, Have: have, Write: suggest(have)}
 		}
 	}
 	if limited.read < out.Bytes && limited.read > 0 {
@@ -211,6 +242,13 @@ func (r randomly) Close() error {
 		return c.Close()
 	}
 	return nil
+}
+
+func (c *counter) reject(r *dataset.Reject) {
+	c.rejected++
+	if r != nil && r.Reason == corpus.ReasonNoField {
+		c.missing = r
+	}
 }
 
 func (c *counter) add(instruction, output string) {

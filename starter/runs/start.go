@@ -39,7 +39,7 @@ func (c *Client) Prepare(ctx context.Context, spec config.Run, dir string, progr
 	spec.Seeds, spec.Documents = slices.Clone(spec.Seeds), slices.Clone(spec.Documents)
 	for _, sources := range [][]config.Source{spec.Seeds, spec.Documents} {
 		for i := range sources {
-			if strings.HasPrefix(sources[i].Path, "s3://") {
+			if !sources[i].Local() {
 				continue
 			}
 			if sources[i].Path, err = c.upload(ctx, Local(dir, sources[i].Path), progress); err != nil {

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/origin"
 )
 
 // Limits of uploads.
@@ -141,10 +142,19 @@ func (c *Client) send(ctx context.Context, key string, f localFile) error {
 	return nil
 }
 
-// scan lists what a source consists of. Names that begin with a dot are left out; a symbolic link that leads out of the
+// scan lists what a source consists of: a file, all of a folder, or what fits a pattern. Names that begin with a dot are left out; a symbolic link that leads out of the
 // folder is an error, since a spec must not upload what its folder does not hold.
 func scan(source string) (files []localFile, folder bool, err error) {
 	root, err := filepath.EvalSymlinks(source)
+	fits := func(string) bool { return true }
+	if pattern := filepath.ToSlash(source); errors.Is(err, fs.ErrNotExist) && origin.IsPattern(pattern) {
+		if err := origin.CheckPattern(pattern); err != nil {
+			return nil, true, err
+		}
+		before := origin.Before(pattern)
+		root, err = filepath.EvalSymlinks(cmp.Or(filepath.FromSlash(before), "."))
+		fits = func(rel string) bool { return origin.Match(pattern[len(before):], rel) }
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("source %s: %w", source, fs.ErrNotExist)
 	}
@@ -175,6 +185,13 @@ func scan(source string) (files []localFile, folder bool, err error) {
 		case len(files) == maxFiles:
 			return fmt.Errorf("more than %d files. Try: put them into S3 and name the prefix", maxFiles)
 		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		if rel = filepath.ToSlash(rel); !fits(rel) {
+			return nil
+		}
 		if d.Type()&fs.ModeSymlink != 0 {
 			target, err := filepath.EvalSymlinks(p)
 			if err != nil {
@@ -191,11 +208,7 @@ func scan(source string) (files []localFile, folder bool, err error) {
 		if info.IsDir() { // a link to a folder inside, which is walked itself
 			return nil
 		}
-		rel, err := filepath.Rel(root, p)
-		if err != nil {
-			return err
-		}
-		f, err := regular(p, filepath.ToSlash(rel), info)
+		f, err := regular(p, rel, info)
 		files = append(files, f)
 		return err
 	})
