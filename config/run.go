@@ -33,6 +33,12 @@ type Run struct {
 	Approve []string `yaml:"approve" json:"approve" jsonschema:"enum=finetune,uniqueItems=true"`
 	// The user's own templates in place of the embedded ones.
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
+	// Evaluates the model of each iteration. Absent: none is.
+	Evaluate *Evaluate `yaml:"evaluate" json:"evaluate,omitempty"`
+	// Compares each model with the one before on seed prompts that are held out. Absent, as in the paper: every model is taken.
+	Gate *Gate `yaml:"gate" json:"gate,omitempty"`
+	// Rules by which the run ends before its last iteration.
+	Stop *Stop `yaml:"stop" json:"stop,omitempty"`
 }
 
 // Source is one input: local files, which the starter uploads, objects in S3, a dataset of the Hugging Face Hub, or a file on

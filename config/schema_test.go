@@ -22,7 +22,7 @@ import (
 // The schemas in docs/ are made from the Go types: names, bounds and defaults from tags and Default…, descriptions from comments.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
-	for file, value := range map[string]any{"run": config.DefaultRun(), "worker": config.DefaultWorker(), "score": config.DefaultScore()} {
+	for file, value := range map[string]any{"run": config.DefaultRun(), "worker": config.DefaultWorker(), "score": config.DefaultScore(), "eval": config.DefaultEvaluation()} {
 		want := schemaOf(t, value)
 		path := filepath.Join("..", "docs", file+".schema.json")
 		if *update {

@@ -26,6 +26,7 @@ func CheckTogether(r Run, w Worker) error {
 	if w.Servers[r.ServerName()].Differs && r.Model.Provider == "" {
 		ps.add("model.provider", "is missing, and server "+quote(r.ServerName())+" compares trained models with the base model", "", "the provider at which the base model answers")
 	}
+	ps.judges(r, w)
 	if r.Budget.USD > 0 && len(ps) == 0 {
 		for _, m := range UnpricedModels(r, w) {
 			ps.add("budget.usd", "cannot be kept: the worker's settings have no price for model "+quote(m.Model)+" at provider "+m.Provider, plain(r.Budget.USD),
@@ -55,12 +56,26 @@ func ModelsAsked(r Run, w Worker) []Asked {
 	return asked
 }
 
+// judges are the fixed judges of evaluations.
+func (r Run) judges() (out []*Judge) {
+	if r.Evaluate != nil && r.Evaluate.Judge != nil {
+		out = append(out, r.Evaluate.Judge)
+	}
+	if r.Gate != nil && r.Gate.Judge != nil {
+		out = append(out, r.Gate.Judge)
+	}
+	return out
+}
+
 // UnpricedModels returns the models that a run asks and that have no price.
 func UnpricedModels(r Run, w Worker) []Asked {
 	var out []Asked
 	asked := ModelsAsked(r, w)
 	for _, slot := range w.Servers[r.ServerName()].Slots {
 		asked = append(asked, Asked{Provider: slot, Model: asked[0].Model})
+	}
+	for _, j := range r.judges() {
+		asked = append(asked, Asked{Provider: j.Provider, Model: j.Model})
 	}
 	for _, m := range asked {
 		if _, ok := w.Providers[m.Provider].PriceOfTrained(m.Model); !ok {
