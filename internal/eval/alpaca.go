@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -189,4 +190,54 @@ func nullNaN(body []byte) []byte {
 		out = append(out, c)
 	}
 	return out
+}
+
+// Prompt is one record of a prompt set. Any of its names may hold the instruction; Input continues it, as in Alpaca's files.
+type Prompt struct {
+	Instruction string `json:"instruction"`
+	Input       string `json:"input"`
+	Prompt      string `json:"prompt"`
+	Question    string `json:"question"`
+	Output      string `json:"output"`
+	Generator   string `json:"generator"`
+}
+
+// ReadPrompts reads a prompt set: a JSON array, such as AlpacaEval's, or an object a line.
+func ReadPrompts(r io.Reader) ([]Prompt, error) { return records[Prompt](r, "prompts") }
+
+// Text returns the instruction.
+func (p Prompt) Text() string {
+	text := p.Instruction
+	for _, other := range []string{p.Prompt, p.Question} {
+		if strings.TrimSpace(text) == "" {
+			text = other
+		}
+	}
+	if strings.TrimSpace(p.Input) != "" {
+		text = strings.TrimSpace(text) + "\n\n" + p.Input
+	}
+	return strings.TrimSpace(text)
+}
+
+// LabelledPair is one record of a labelled set.
+type LabelledPair struct {
+	Instruction string          `json:"instruction"`
+	Output      string          `json:"output"`
+	Label       json.RawMessage `json:"label"` // true, 1, "good", "positive" or "yes"; false, 0, "bad", "negative" or "no"
+}
+
+// ReadLabelled reads a labelled set in the same forms.
+func ReadLabelled(r io.Reader) ([]LabelledPair, error) {
+	return records[LabelledPair](r, "labelled pairs")
+}
+
+// Good returns the label; ok is false where it is none.
+func (p LabelledPair) Good() (good, ok bool) {
+	switch strings.ToLower(strings.Trim(string(p.Label), `" `)) {
+	case "true", "1", "good", "positive", "yes":
+		return true, true
+	case "false", "0", "bad", "negative", "no":
+		return false, true
+	}
+	return false, false
 }
