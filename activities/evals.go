@@ -14,6 +14,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/eval"
+	"github.com/selfalign/selfalign/internal/prompt"
 )
 
 // Bounds of an evaluation. Prompt sets in use have some hundred prompts; one is read as a whole.
@@ -43,7 +44,7 @@ type PromptsInput struct {
 	Seeds   dataset.Ref     `json:"seeds,omitzero"`   // their instructions
 	Outputs dataset.Ref     `json:"outputs,omitzero"` // the instructions of responses
 	Limit   int             `json:"limit"`            // prompts at most: the first by id; of seeds the first seeds by id
-	System  string          `json:"system"`
+	Tags    string          `json:"tags"`             // of the system prompt: config.TagsBoth …
 	Output  string          `json:"output"`
 	About
 }
@@ -54,11 +55,12 @@ func (e *Evals) WritePrompts(ctx context.Context, in PromptsInput) (dataset.Ref,
 	if _, standing, err := dataset.Open(ctx, e.Store, in.Output); !errors.Is(err, blob.ErrNotFound) {
 		return standing, err
 	}
+	system := systemOf(in.Tags)
 	var found []dataset.Prompt
 	var parents []dataset.Ref
 	take := func(instruction, source, document string, offset int64) {
 		found = append(found, dataset.Prompt{
-			ID: dataset.PromptIDOf(in.System, instruction), System: in.System, Instruction: instruction,
+			ID: dataset.PromptIDOf(system, instruction), System: system, Instruction: instruction,
 			Source: source, Document: document, Offset: offset,
 		})
 	}
@@ -118,6 +120,19 @@ func (e *Evals) WritePrompts(ctx context.Context, in PromptsInput) (dataset.Ref,
 	}
 	m := dataset.Manifest{Kind: dataset.KindPrompts, Parents: parents}
 	return writeWhole(ctx, e.Store, in.Output, in.About, m, rows, rejects)
+}
+
+// systemOf returns the system prompt that tags stand for.
+func systemOf(tags string) string {
+	switch tags {
+	case config.TagsNone:
+		return ""
+	case config.TagsSeed:
+		return prompt.TagSeed
+	case config.TagsAugmented:
+		return prompt.TagAugmented
+	}
+	return prompt.InferenceSystem()
 }
 
 // OutputsInput names files of outputs, such as AlpacaEval's model_outputs.json.

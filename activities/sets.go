@@ -132,6 +132,7 @@ type SelectWork struct {
 	Output    string      `json:"output"`
 	Bits      int         `json:"bits"`
 	Partition int         `json:"partition"`
+	HeldTo    string      `json:"held_to,omitempty"` // seeds with ids up to this are held out of training
 }
 
 // SelectPartition puts seeds, tagged S_a, and the ratings that reach the threshold, tagged S_w, into one partition of a
@@ -142,6 +143,13 @@ func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResu
 	for seed, err := range dataset.RowsOf[dataset.Seed](ctx, s.Store, w.Seeds, w.Bits, w.Partition) {
 		if err != nil {
 			return PartitionResult{}, err
+		}
+		if seed.ID <= w.HeldTo {
+			rejects = append(rejects, dataset.Reject{
+				ID: seed.ID, Stage: "select", Reason: "held_out", Instruction: seed.Instruction,
+				Source: seed.Source, Document: seed.Document, Offset: seed.Offset,
+			})
+			continue
 		}
 		rows = append(rows, dataset.Example{
 			ID: seed.ID, Origin: dataset.OriginSeed, System: prompt.TagSeed, Instruction: seed.Instruction, Output: seed.Output,

@@ -34,6 +34,7 @@ type parts struct {
 	stages   *activities.Stages
 	sets     *activities.Sets
 	sources  *activities.Sources
+	evals    *activities.Evals
 	near     *activities.NearDuplicates
 	trainers *activities.Trainers
 	runs     *activities.Runs
@@ -50,6 +51,7 @@ func (p *parts) register(w worker.Worker, role string) {
 		w.RegisterActivity(p.near)
 		w.RegisterActivity(p.trainers)
 		w.RegisterActivity(p.runs)
+		w.RegisterActivity(p.evals)
 	case workflows.RoleLLM:
 		w.RegisterActivity(p.stages)
 	case workflows.RoleCPU:
@@ -58,6 +60,7 @@ func (p *parts) register(w worker.Worker, role string) {
 		w.RegisterActivity(p.near)
 		w.RegisterActivity(p.runs)
 		w.RegisterActivity(p.publish)
+		w.RegisterActivity(p.evals)
 	case workflows.RoleTrain:
 		w.RegisterActivity(p.trainers)
 	}
@@ -116,12 +119,14 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		return nil, err
 	}
 	web := origin.NewWeb(origin.WebOptions{Allowed: settings.Sources.Allows})
+	sources := &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase}
 	return &parts{
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
 		sets:     &activities.Sets{Store: store},
 		near:     &activities.NearDuplicates{Store: store},
-		sources:  &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase},
+		sources:  sources,
+		evals:    &activities.Evals{Store: store, Sources: sources},
 		trainers: trainers,
 		runs:     &activities.Runs{Store: store, Models: models, Settings: settings},
 	}, nil

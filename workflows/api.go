@@ -29,6 +29,7 @@ const (
 	TypeStage     = "Stage"
 	TypeRange     = "Range"
 	TypeFinetune  = "Finetune"
+	TypeEvaluate  = "Evaluate"
 
 	TypeNearDuplicates = "NearDuplicates"
 )
@@ -72,6 +73,7 @@ type SelfTrainInput struct {
 	Digest string     `json:"digest"`           // of the spec
 	Queue  string     `json:"queue"`            // prefix of the task queues
 	Search bool       `json:"search"`           // the namespace has the search attributes, so that they may be set
+	Drift  bool       `json:"drift,omitempty"`  // compares each curated set with the one before; false in runs begun before there was that
 	Resume *State     `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
 }
 
@@ -94,8 +96,13 @@ type State struct {
 	StartedAt  time.Time          `json:"started_at"`
 	Stages     []StageStatus      `json:"stages"`
 
-	Results []dataset.Ref          `json:"results,omitempty"` // of a recipe
-	Pushed  []activities.Published `json:"pushed,omitempty"`
+	Results  []dataset.Ref          `json:"results,omitempty"` // of a recipe
+	Pushed   []activities.Published `json:"pushed,omitempty"`
+	HeldTo   string                 `json:"held_to,omitempty"` // seeds with ids up to this are held out for the gate
+	Held     int                    `json:"held,omitempty"`    // so many
+	Labelled dataset.Ref            `json:"labelled,omitzero"` // ratings of the labelled set by the newest judge
+	Result   dataset.ModelRef       `json:"result,omitzero"`   // what a gate rolled back to
+	Ending   *Ending                `json:"ending,omitempty"`  // why it ended early
 }
 
 // IterationSummary is what one iteration made.
@@ -110,6 +117,10 @@ type IterationSummary struct {
 	Histogram map[string]int64 `json:"histogram"`
 	// Calibration is how the judge did on pairs known to be good or bad; nil when it was not tried out.
 	Calibration *eval.Calibration `json:"calibration,omitempty"`
+	Labelled    *eval.Judged      `json:"labelled,omitempty"`   // its judge on the labelled set
+	Drift       *eval.Drift       `json:"drift,omitempty"`      // against the curated set of the iteration before
+	Evaluation  *eval.Result      `json:"evaluation,omitempty"` // of its model
+	Gate        *eval.Verdict     `json:"gate,omitempty"`       // its model against the one before
 }
 
 // Phases of a run, as Status tells them.
@@ -149,6 +160,13 @@ type Status struct {
 	// Results are the datasets that a recipe made, and Pushed says where they went.
 	Results []dataset.Ref          `json:"results,omitempty"`
 	Pushed  []activities.Published `json:"pushed,omitempty"`
+	// Ended is the rule by which the run ended, such as EndedIterations or EndedPlateau; Message tells more where it ended early.
+	Ended string `json:"ended,omitempty"`
+	// Result is the model that the run gives, once it ended well.
+	Result *dataset.ModelRef `json:"result,omitempty"`
+	// Evaluation and Scaling are what an Evaluate workflow came to.
+	Evaluation *eval.Result `json:"evaluation,omitempty"`
+	Scaling    *eval.Scaled `json:"scaling,omitempty"`
 }
 
 // States of a stage.

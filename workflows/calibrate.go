@@ -43,7 +43,7 @@ func (r *run) tryJudge(ctx workflow.Context, rating stage.Work) error {
 	if err != nil {
 		return err
 	}
-	r.trial = &trial{iteration: r.st.Iteration, in: activities.MeasureInput{Pairs: made, Ratings: ratings, OnTraining: !r.fixedJudge()}}
+	r.trial = &trial{iteration: r.st.Iteration, in: activities.MeasureInput{Pairs: made, Ratings: ratings, OnTraining: !r.fixedJudge() && r.st.Held < pairs}}
 	_, err = r.measured(ctx)
 	return err
 }

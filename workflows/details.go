@@ -48,12 +48,18 @@ func details(s Status, now time.Time) string {
 		if set.Calibration != nil {
 			fmt.Fprintf(&b, "\nIts judge: %s\n", judgeLine(*set.Calibration))
 		}
+		for _, line := range set.Lines() {
+			fmt.Fprintf(&b, "\n%s\n", cell(line))
+		}
 	}
 	if n := len(s.Sets); s.Calibration != nil && (n == 0 || s.Sets[n-1].Iteration != s.Iteration) {
 		fmt.Fprintf(&b, "\nThe judge of iteration %d: %s\n", s.Iteration, judgeLine(*s.Calibration))
 	}
 	for _, p := range s.Pushed {
 		fmt.Fprintf(&b, "\nPushed to %s\n", cell(p.Address))
+	}
+	for _, line := range s.ResultLines() {
+		fmt.Fprintf(&b, "\n**%s**\n", cell(line))
 	}
 	for _, w := range s.Warnings {
 		fmt.Fprintf(&b, "\n⚠ %s\n", cell(w))

@@ -45,6 +45,10 @@ type world struct {
 	judge   eval.Calibration
 	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
+
+	evaluated []string // folders that evaluations made
+	rate      func(eval.Result) float64
+	jaccard   float64
 }
 
 func newWorld(bits int, rows int64) *world {
@@ -68,6 +72,7 @@ func (w *world) env(t *testing.T) *testsuite.TestWorkflowEnvironment {
 	env.RegisterActivity(w.near)
 	env.RegisterActivity(&fakeTrainers{w})
 	env.RegisterActivity(&fakeRuns{w})
+	env.RegisterActivity(&fakeEvals{w})
 	return env
 }
 

@@ -13,6 +13,7 @@ func Register(w worker.WorkflowRegistry) {
 		TypeStage:     Stage,
 		TypeRange:     Range,
 		TypeFinetune:  Finetune,
+		TypeEvaluate:  Evaluate,
 
 		TypeNearDuplicates: NearDuplicates,
 		TypeScore:          Score,

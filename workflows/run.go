@@ -10,6 +10,7 @@ import (
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/eval"
 	"github.com/selfalign/selfalign/internal/stage"
 )
 
@@ -31,6 +32,10 @@ type run struct {
 	trial   *trial                           // of this iteration's judge; nil: none
 	updated time.Time
 	recipe  string // "" is SelfTrain
+	refused bool   // a person ended the run at the gate of a round
+
+	evaluation *eval.Result // of an Evaluate workflow
+	scaling    *eval.Scaled
 }
 
 func newRun(ctx workflow.Context, in SelfTrainInput) (*run, workflow.Context, error) {
@@ -78,9 +83,12 @@ func (r *run) budget() config.Budget {
 	return r.in.Spec.Budget
 }
 
-func (r *run) inFlight(task string) int {
+func (r *run) inFlight(task string, wanted int) int {
 	if n := r.st.Settings.InFlight; n != nil {
 		return *n
+	}
+	if wanted > 0 {
+		return wanted
 	}
 	if task == stage.TaskRate || task == stage.TaskCalibrate {
 		return r.in.Spec.Rate.InFlight
@@ -153,6 +161,10 @@ func (r *run) repeat(
 			continue // paused, or to go on under other settings
 		}
 		trouble, again := r.trouble(stop, err)
+		if trouble.Class == troubleBudget && r.in.Spec.Stop != nil && r.in.Spec.Stop.Budget {
+			r.stageEnds(ctx, key, StageStopped)
+			return r.end(EndedBudget, "%s", trouble.Message)
+		}
 		if again {
 			failedJobs++
 		}

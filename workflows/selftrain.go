@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 
 	"go.temporal.io/sdk/workflow"
@@ -20,6 +21,9 @@ func SelfTrain(ctx workflow.Context, in SelfTrainInput) (Status, error) {
 		return Status{}, err
 	}
 	err = r.iterate(ctx)
+	if errors.Is(err, errEnded) && ctx.Err() == nil {
+		err = r.finish(ctx, PhaseCompleted)
+	}
 	switch {
 	case workflow.IsContinueAsNewError(err):
 		return Status{}, err
@@ -60,6 +64,9 @@ func (r *run) begin(ctx workflow.Context) error {
 	if err := r.ingest(ctx); err != nil {
 		return err
 	}
+	if err := r.holdOut(ctx); err != nil {
+		return err
+	}
 	base, err := r.selectTraining(ctx, 0, dataset.Ref{})
 	if err != nil {
 		return err
@@ -67,7 +74,7 @@ func (r *run) begin(ctx workflow.Context) error {
 	r.st.Base, r.st.Training = base, base
 	// M_0 is trained while A is written. With a fixed judge nobody asks M_0, so it is not paid for.
 	m0 := r.parallel(ctx, func(ctx workflow.Context) error {
-		if r.fixedJudge() {
+		if !r.needsM0() {
 			return nil
 		}
 		model, err := r.finetune(ctx, "m0", base, false)
@@ -84,7 +91,7 @@ func (r *run) begin(ctx workflow.Context) error {
 // improve is iteration t ≥ 1. It reports whether the training set came out as the one before.
 func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	t := r.st.Iteration
-	if !r.fixedJudge() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
+	if r.needsM0() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
 		m0, err := r.finetune(ctx, "m0", r.st.Base, false)
 		if err != nil {
 			return false, err
@@ -98,6 +105,10 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	}
 	work := r.rating()
 	if err := r.tryJudge(ctx, work); err != nil {
+		return false, err
+	}
+	labelled, err := r.judged(ctx, work)
+	if err != nil {
 		return false, err
 	}
 	ratings, err := r.ask(ctx, "rate", work, dataset.KindRatings)
@@ -114,12 +125,19 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 		return false, err
 	}
 	set := IterationSummary{
-		Iteration: t, Ratings: ratings, Training: training, Judge: work.Model, Threshold: threshold, Calibration: calibration,
-		Selected: training.Rows - r.st.Seeds.Rows, Histogram: r.stage(r.key("rate")).Histogram,
+		Iteration: t, Ratings: ratings, Training: training, Judge: work.Model, Threshold: threshold, Calibration: calibration, Labelled: labelled,
+		Selected: training.Rows - r.st.Seeds.Rows + int64(r.st.Held), Histogram: r.stage(r.key("rate")).Histogram,
 	}
 	if training.Digest == r.st.Training.Digest {
 		r.st.Sets = append(r.st.Sets, set)
 		return true, nil
+	}
+	if set.Drift, err = r.drift(ctx, training); err != nil {
+		return false, err
+	}
+	if err := r.enough(set); err != nil {
+		r.st.Sets = append(r.st.Sets, set)
+		return false, err
 	}
 	set.Model, err = r.finetune(ctx, fmt.Sprintf("m%d", t), training, false)
 	if err != nil {
@@ -128,7 +146,10 @@ func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	r.st.Training = training
 	r.st.Models = append(r.st.Models, set.Model)
 	r.st.Sets = append(r.st.Sets, set)
-	return false, nil
+	if err := r.evaluated(ctx); err != nil {
+		return false, err
+	}
+	return false, r.passGate(ctx)
 }
 
 func (r *run) preflight(ctx workflow.Context) error {
@@ -219,9 +240,10 @@ func (r *run) rating() stage.Work {
 // number of calls in flight was set; what stands is adopted.
 func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind dataset.Kind) (dataset.Ref, error) {
 	var made dataset.Ref
+	wanted := work.InFlight
 	r.asking[r.key(name)] = true
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
-		window, each := windowFor(r.inFlight(work.Task))
+		window, each := windowFor(r.inFlight(work.Task, wanted))
 		work.InFlight = each
 		var err error
 		if work.Delivery, err = r.delivery(ctx, work); err != nil {
@@ -258,7 +280,7 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 
 // delivery returns how a stage's questions travel: the spec's own word, or what auto means for the provider.
 func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
-	wish := "" // the few questions of a calibration are not worth a day
+	wish := work.Delivery // the few questions of a calibration are not worth a day
 	switch work.Task {
 	case stage.TaskBacktranslate, stage.TaskRespond:
 		wish = r.in.Spec.Augment.Delivery
@@ -282,7 +304,7 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	bits := r.st.Segments.Bits
 	work := activities.SelectWork{
 		Seeds: r.st.Seeds, Ratings: ratings, Threshold: r.threshold(), Iteration: t,
-		Output: r.dir(t, dataset.KindTraining), Bits: bits,
+		Output: r.dir(t, dataset.KindTraining), Bits: bits, HeldTo: r.st.HeldTo,
 	}
 	parents := []dataset.Ref{r.st.Seeds}
 	if !ratings.IsZero() {

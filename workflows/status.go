@@ -139,6 +139,16 @@ func (r *run) status() Status {
 	switch {
 	case r.phase != "":
 		s.Phase = r.phase
+		s.Evaluation, s.Scaling = r.evaluation, r.scaling
+		switch {
+		case s.Phase == PhaseCancelled:
+		case r.st.Ending != nil:
+			s.Ended, s.Message, s.Result = r.st.Ending.Rule, "it ended early: "+r.st.Ending.Reason, r.result()
+		case s.Phase == PhaseConverged:
+			s.Ended, s.Result = EndedConverged, r.result()
+		case r.recipe == "":
+			s.Ended, s.Result = EndedIterations, r.result()
+		}
 		if s.Phase == PhaseConverged {
 			s.Message = "the training set did not change, so training again would give the same model"
 			if n := len(s.Sets); n > 0 && s.Sets[n-1].Selected == 0 {
@@ -202,6 +212,9 @@ func (r *run) waitingGates() []string {
 	}
 	if len(lines) > 0 {
 		lines = append(lines, "Go on with: starter approve "+r.name)
+		if r.gateName() == GateRound {
+			lines = append(lines, "Or end it with what it has: starter approve "+r.name+" --reject")
+		}
 	}
 	return lines
 }

@@ -73,8 +73,12 @@ func (r *run) mayApprove(a Approval) error {
 }
 
 func (r *run) approve(ctx workflow.Context, a Approval) Status {
+	round := r.gateName() == GateRound
 	clear(r.gates)
-	if a.Reject {
+	switch {
+	case a.Reject && round:
+		r.refused = true // the run ends well, with what it has
+	case a.Reject:
 		r.abort()
 	}
 	r.changed(ctx)
