@@ -56,6 +56,7 @@ type app struct {
 type cli struct {
 	Start   startCmd   `cmd:"" help:"Start a run, or find it where it is."`
 	Score   scoreCmd   `cmd:"" help:"Generate and score: prompts in, rated answers out, pushed to the Hub."`
+	Eval    evalCmd    `cmd:"" help:"Evaluate a model: win rate against a baseline, by a judge."`
 	Plan    planCmd    `cmd:"" help:"Tell what a run would ask, cost and take. Spends nothing."`
 	Ingest  ingestCmd  `cmd:"" help:"Explain what becomes of each piece of a source. Writes nothing."`
 	Watch   watchCmd   `cmd:"" help:"Watch a run until it ends or waits for you."`

@@ -127,6 +127,9 @@ func (a *app) advise(seen runs.Seen) {
 }
 
 func (a *app) farewell(seen runs.Seen, asJSON bool) {
+	if seen.Recipe == workflows.RecipeEvaluate {
+		return
+	}
 	if !asJSON && seen.Phase != workflows.PhaseCancelled && seen.Phase != runs.PhaseFailed {
 		a.say("next: starter report %s, starter pull %s", seen.Run, seen.Run)
 	}

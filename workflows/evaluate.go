@@ -17,7 +17,7 @@ const RecipeEvaluate = "evaluate"
 
 // EvaluateInput starts an evaluation. Its workflow id is EvaluationID. Iterations that the spec names are resolved to models.
 type EvaluateInput struct {
-	Spec     config.Evaluation `json:"spec"` // complete: sources in S3
+	Spec     config.Evaluation `json:"evaluation"` // complete: sources in S3
 	Digest   string            `json:"digest"`
 	Queue    string            `json:"queue"`
 	Model    NamedModel        `json:"model"` // zero where the spec gives outputs

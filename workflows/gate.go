@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -244,16 +243,6 @@ func (r *run) passGate(ctx workflow.Context) error {
 		}
 	}
 	return nil
-}
-
-// gateName is the gate that the run waits at.
-func (r *run) gateName() string {
-	for _, key := range workflow.DeterministicKeys(r.gates) {
-		if strings.HasSuffix(key, " gate") {
-			return GateRound
-		}
-	}
-	return GateFinetune
 }
 
 // result is the model that the run gives: the newest, unless a gate rolled it back.

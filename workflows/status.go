@@ -171,8 +171,13 @@ func (r *run) status() Status {
 	return s
 }
 
-// gateName is the only gate that a run of its kind has.
+// gateName is the gate that the run waits at.
 func (r *run) gateName() string {
+	for _, key := range workflow.DeterministicKeys(r.gates) {
+		if strings.HasSuffix(key, " gate") {
+			return GateRound
+		}
+	}
 	if r.recipe == RecipeScore {
 		return config.GatePublish
 	}
@@ -224,7 +229,7 @@ func (r *run) waitingGates() []string {
 func (r *run) told() Status {
 	s := r.status()
 	if r.phase != "" && !r.ended {
-		s.Phase, s.Message = PhaseRunning, ""
+		s.Phase, s.Message, s.Ended, s.Result = PhaseRunning, "", "", nil
 	}
 	return s
 }

@@ -36,16 +36,11 @@ func (c *Client) Prepare(ctx context.Context, spec config.Run, dir string, progr
 	if spec.Prompts, err = InlinePrompts(spec.Prompts, dir); err != nil {
 		return spec, err
 	}
-	spec.Seeds, spec.Documents = slices.Clone(spec.Seeds), slices.Clone(spec.Documents)
-	for _, sources := range [][]config.Source{spec.Seeds, spec.Documents} {
-		for i := range sources {
-			if !sources[i].Local() {
-				continue
-			}
-			if sources[i].Path, err = c.upload(ctx, Local(dir, sources[i].Path), progress); err != nil {
-				return spec, err
-			}
-		}
+	lists := []*[]config.Source{&spec.Seeds, &spec.Documents}
+	if spec.Evaluate != nil {
+		e := *spec.Evaluate
+		spec.Evaluate = &e
+		lists = append(lists, &e.Prompts, &e.Outputs, &e.Labelled)
 	}
 	spec.Decontaminate.Sets = slices.Clone(spec.Decontaminate.Sets)
 	for i, set := range spec.Decontaminate.Sets {
@@ -56,7 +51,24 @@ func (c *Client) Prepare(ctx context.Context, spec config.Run, dir string, progr
 			return spec, err
 		}
 	}
-	return spec, nil
+	return spec, c.uploadAll(ctx, lists, dir, progress)
+}
+
+// uploadAll uploads local sources and puts their addresses in place of their paths, in copies of the lists.
+func (c *Client) uploadAll(ctx context.Context, lists []*[]config.Source, dir string, progress func(UploadProgress)) (err error) {
+	for _, list := range lists {
+		*list = slices.Clone(*list)
+		for i := range *list {
+			s := &(*list)[i]
+			if !s.Local() {
+				continue
+			}
+			if s.Path, err = c.upload(ctx, Local(dir, s.Path), progress); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Local returns a path of a spec that lies in dir.
@@ -115,7 +127,7 @@ type Started struct {
 // ConflictError. The spec must be prepared.
 func (c *Client) Start(ctx context.Context, spec config.Run, resume *workflows.State) (Started, error) {
 	in := workflows.SelfTrainInput{Spec: spec, Digest: config.Digest(spec), Queue: c.Queue, Resume: resume}
-	in.Search = c.hasSearchAttributes(ctx)
+	in.Search, in.Drift = c.hasSearchAttributes(ctx), true
 	body, err := json.MarshalIndent(in, "", "  ")
 	if err != nil {
 		return Started{}, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -289,11 +301,20 @@ func madeBefore(parent, spec config.Run) []string {
 		switch {
 		case top == "seeds", top == "documents", top == "segments", top == "data", d == "model.base":
 			out = append(out, d)
+		case d == "gate" && heldOut(parent) != heldOut(spec):
+			out = append(out, "gate.holdout")
 		case d == "prompts.backtranslate" && spec.AugmentMode() == config.AugmentOnce:
 			out = append(out, d)
 		}
 	}
 	return out
+}
+
+func heldOut(spec config.Run) int {
+	if spec.Gate == nil {
+		return 0
+	}
+	return spec.Gate.Holdout
 }
 
 // states returns the keys of the states that a run saved, by the iteration that begins with each.

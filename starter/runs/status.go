@@ -96,13 +96,17 @@ func (c *Client) query(ctx context.Context, run string) (workflows.Status, error
 func (c *Client) recorded(ctx context.Context, run string) (workflows.Status, error) {
 	var in struct {
 		workflows.SelfTrainInput
-		Score *config.Score `json:"score"`
+		Score      *config.Score      `json:"score"`
+		Evaluation *config.Evaluation `json:"evaluation"`
 	}
 	if err := c.getJSON(ctx, recordKey(run), &in); err != nil {
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("run %s: %w in %s. Try: starter list", run, ErrNotFound, c.Store.URI("runs"))
 		}
 		return workflows.Status{}, err
+	}
+	if in.Evaluation != nil {
+		return workflows.Status{Run: run, Phase: PhaseStarting, Budget: in.Evaluation.Budget, Recipe: workflows.RecipeEvaluate}, nil
 	}
 	if in.Score != nil {
 		return workflows.Status{Run: run, Phase: PhaseStarting, Budget: in.Score.Budget, Recipe: workflows.RecipeScore}, nil

@@ -48,6 +48,12 @@ func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
 			p.judges = j.iteration
 		}
 	}
+	for _, fact := range facts(seen) {
+		if !p.warned[fact] {
+			fmt.Fprintln(out, Clean(fact))
+			p.warned[fact] = true
+		}
+	}
 	p.warn(out, seen.Warnings)
 	sets := histograms(seen)
 	for n, set := range sets {

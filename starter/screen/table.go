@@ -42,6 +42,14 @@ func Table(seen runs.Seen, rate func(workflows.StageStatus) float64, now time.Ti
 		}
 		tail.add("", line.text)
 	}
+	for _, fact := range facts(seen) {
+		if len(tail.lines) == 0 {
+			tail.add("", "")
+		}
+		for _, part := range wrap(Clean(fact), width-1) {
+			tail.add("", part)
+		}
+	}
 	tail.warnings(seen)
 	tail.foot(seen)
 	room := height - len(p.lines) - len(tail.lines) - 2
@@ -335,6 +343,16 @@ func judges(seen runs.Seen) (out []judge) {
 		}
 	}
 	return out
+}
+
+// facts returns what was measured: of each iteration, and of an evaluation.
+func facts(seen runs.Seen) (out []string) {
+	for _, set := range seen.Sets {
+		for _, line := range set.Lines() {
+			out = append(out, fmt.Sprintf("round  %d   %s", set.Iteration, line))
+		}
+	}
+	return append(out, seen.ResultLines()...)
 }
 
 func (p *painter) warnings(seen runs.Seen) {

@@ -1,0 +1,202 @@
+package runs
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/workflows"
+)
+
+// EvaluationDigest names the spec of an evaluation by its content.
+func EvaluationDigest(e config.Evaluation) string {
+	body, err := json.Marshal(e)
+	if err != nil { // only NaN and infinities cannot be marshalled, and Validate refuses both
+		body = fmt.Appendf(nil, "%#v", e)
+	}
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// PrepareEvaluation uploads the local sources of a spec, relative to dir, and resolves the iterations that it names to the models
+// that stand. Errors: ErrNotFound where a run or its model is not there.
+func (c *Client) PrepareEvaluation(ctx context.Context, spec config.Evaluation, dir string, progress func(UploadProgress)) (workflows.EvaluateInput, error) {
+	lists := []*[]config.Source{&spec.Prompts, &spec.Model.Outputs, &spec.Baseline.Outputs}
+	if err := c.uploadAll(ctx, lists, dir, progress); err != nil {
+		return workflows.EvaluateInput{}, err
+	}
+	in := workflows.EvaluateInput{Spec: spec, Digest: EvaluationDigest(spec), Queue: c.Queue}
+	var err error
+	if in.Baseline, err = c.side(ctx, spec.Baseline, spec.Run); err != nil {
+		return in, err
+	}
+	if in.Judge, err = c.side(ctx, spec.Judge, spec.Run); err != nil {
+		return in, err
+	}
+	if spec.Scaling == nil {
+		if in.Model, err = c.side(ctx, spec.Model, spec.Run); err != nil {
+			return in, err
+		}
+	} else {
+		run, err := c.Spec(ctx, spec.Run)
+		if err != nil {
+			return in, err
+		}
+		in.Trains = run.Model
+		set, err := c.set(ctx, spec.Run, spec.Scaling.Iteration)
+		if err != nil {
+			return in, err
+		}
+		in.Training = set.Training
+		if largest := spec.Scaling.Sizes[len(spec.Scaling.Sizes)-1]; int64(largest) > set.Training.Rows {
+			return in, &ConflictError{
+				What: fmt.Sprintf("the training set of iteration %d has %d rows, fewer than the largest size, %d", spec.Scaling.Iteration, set.Training.Rows, largest),
+				Try:  "smaller sizes",
+			}
+		}
+	}
+	if spec.SeedPrompts {
+		_, in.Seeds, err = dataset.Open(ctx, c.Store, fmt.Sprintf("runs/%s/00/%s", spec.Run, dataset.KindSeeds))
+		if err != nil {
+			return in, c.storeError(err)
+		}
+	}
+	return in, nil
+}
+
+// side resolves a model by provider and name, or by run and iteration.
+func (c *Client) side(ctx context.Context, s config.Side, run string) (workflows.NamedModel, error) {
+	switch {
+	case s.Provider != "":
+		return workflows.NamedModel{
+			Label: s.Provider + "/" + s.Model, Model: dataset.ModelRef{Provider: s.Provider, Name: s.Model, Revision: s.Model},
+		}, nil
+	case s.Iteration < 0:
+		return workflows.NamedModel{}, nil // outputs
+	}
+	of := cmp.Or(s.Run, run)
+	label := fmt.Sprintf("M%d", s.Iteration)
+	if of != run {
+		label += " of " + of
+	}
+	model, err := c.modelOf(ctx, of, s.Iteration)
+	return workflows.NamedModel{Label: label, Model: model, Run: of}, err
+}
+
+// modelOf returns M_t of a run.
+func (c *Client) modelOf(ctx context.Context, run string, t int) (dataset.ModelRef, error) {
+	if t == 0 {
+		states, err := c.states(ctx, run)
+		if err != nil {
+			return dataset.ModelRef{}, err
+		}
+		var state workflows.State
+		key, ok := states[1]
+		if ok {
+			if err := c.getJSON(ctx, key, &state); err != nil {
+				return dataset.ModelRef{}, err
+			}
+		}
+		if len(state.Models) > 0 {
+			return state.Models[0], nil
+		}
+		return dataset.ModelRef{}, fmt.Errorf("run %s has no M_0: %w. A run with a fixed judge trains it only for a gate or an evaluation", run, ErrNotFound)
+	}
+	set, err := c.set(ctx, run, t)
+	if err == nil && set.Model == (dataset.ModelRef{}) {
+		err = fmt.Errorf("run %s trained no model in iteration %d: %w", run, t, ErrNotFound)
+	}
+	return set.Model, err
+}
+
+// set returns what an iteration made.
+func (c *Client) set(ctx context.Context, run string, t int) (workflows.IterationSummary, error) {
+	seen, err := c.Status(ctx, run)
+	if err != nil {
+		return workflows.IterationSummary{}, err
+	}
+	for _, s := range seen.Sets {
+		if s.Iteration == t {
+			return s, nil
+		}
+	}
+	return workflows.IterationSummary{}, fmt.Errorf("run %s has not finished iteration %d: %w. Try: starter watch %s", run, t, ErrNotFound, run)
+}
+
+// StartEvaluation records an evaluation and starts its workflow. It is idempotent, as Start is.
+func (c *Client) StartEvaluation(ctx context.Context, in workflows.EvaluateInput) (Started, error) {
+	id := workflows.EvaluationID(in.Spec)
+	body, err := json.MarshalIndent(in, "", "  ")
+	if err != nil {
+		return Started{}, fmt.Errorf("start %s: %w", id, err)
+	}
+	call, cancel := context.WithTimeout(ctx, objectCall)
+	defer cancel()
+	err = c.Store.PutIfAbsent(call, recordKey(id), body)
+	fresh := err == nil
+	switch {
+	case errors.Is(err, blob.ErrExists):
+		var standing workflows.EvaluateInput
+		if err := c.getJSON(ctx, recordKey(id), &standing); err != nil {
+			return Started{}, err
+		}
+		if standing.Digest != in.Digest {
+			return Started{}, &ConflictError{
+				What: "there is an evaluation " + id + " with another spec",
+				Try:  "another name; answers that were paid for are used again, whatever it is called",
+			}
+		}
+		in = standing
+		var status workflows.Status
+		if err := c.getJSON(ctx, statusKey(id), &status); err == nil && (Seen{Status: status}).Ended() {
+			return Started{Run: id, Phase: status.Phase}, nil
+		}
+	case err != nil:
+		return Started{}, c.storeError(err)
+	}
+	call, cancel = context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	_, err = c.Temporal.ExecuteWorkflow(call, client.StartWorkflowOptions{
+		ID:                                       id,
+		TaskQueue:                                workflows.QueueName(c.Queue, workflows.RoleControl),
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            evaluationSummary(in),
+	}, workflows.TypeEvaluate, in)
+	var already *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &already) {
+		seen, err := c.Status(ctx, id)
+		if err != nil && !isUnreachable(err) {
+			return Started{}, err
+		}
+		return Started{Run: id, Phase: cmp.Or(seen.Phase, workflows.PhaseRunning)}, nil
+	}
+	if err != nil {
+		err = c.temporalError(id, err)
+		if isUnreachable(err) {
+			return Started{}, fmt.Errorf("evaluation %s is recorded, not started; start it again when Temporal is back: %w", id, err)
+		}
+		return Started{}, fmt.Errorf("start %s: %w", id, err)
+	}
+	return Started{Run: id, New: fresh, Begun: true, Phase: PhaseStarting}, nil
+}
+
+func evaluationSummary(in workflows.EvaluateInput) string {
+	model := cmp.Or(in.Model.Label, "outputs")
+	if s := in.Spec.Scaling; s != nil {
+		model = fmt.Sprintf("parts of iteration %d", s.Iteration)
+	}
+	return fmt.Sprintf("%s against %s, compared by %s", model, cmp.Or(in.Baseline.Label, "outputs"), in.Judge.Label)
+}
