@@ -140,6 +140,9 @@ func (r *run) scale(ctx workflow.Context, in EvaluateInput) error {
 		if err != nil {
 			return err
 		}
+		if r.in.Spec.Model.Keep != config.KeepAll {
+			r.retire(ctx, func(Serving) bool { return false }) // nobody asks it again
+		}
 		known.Results = append(known.Results, result)
 		points = append(points, eval.Point{N: int64(size), Rate: result.Rate})
 	}

@@ -245,6 +245,17 @@ func (r *run) passGate(ctx workflow.Context) error {
 	return nil
 }
 
+// comparedLater reports whether later models are compared with this one.
+func (r *run) comparedLater(s Serving) bool {
+	e := r.in.Spec.Evaluate
+	if e == nil {
+		return false
+	}
+	t, err := strconv.Atoi(e.Against)
+	m, ok := r.modelOf(t)
+	return err == nil && ok && s.Model == m
+}
+
 // result is the model that the run gives: the newest, unless a gate rolled it back.
 func (r *run) result() *dataset.ModelRef {
 	switch n := len(r.st.Models); {

@@ -240,11 +240,11 @@ func (r *run) rating() stage.Work {
 // number of calls in flight was set; what stands is adopted.
 func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind dataset.Kind) (dataset.Ref, error) {
 	var made dataset.Ref
-	wanted := work.InFlight
+	wanted, delivery := work.InFlight, work.Delivery
 	r.asking[r.key(name)] = true
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
 		window, each := windowFor(r.inFlight(work.Task, wanted))
-		work.InFlight = each
+		work.InFlight, work.Delivery = each, delivery
 		var err error
 		if work.Delivery, err = r.delivery(ctx, work); err != nil {
 			return "", err
@@ -281,10 +281,11 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 // delivery returns how a stage's questions travel: the spec's own word, or what auto means for the provider.
 func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
 	wish := work.Delivery // the few questions of a calibration are not worth a day
-	switch work.Task {
-	case stage.TaskBacktranslate, stage.TaskRespond:
+	switch {
+	case wish != "":
+	case work.Task == stage.TaskBacktranslate, work.Task == stage.TaskRespond:
 		wish = r.in.Spec.Augment.Delivery
-	case stage.TaskRate:
+	case work.Task == stage.TaskRate:
 		wish = r.in.Spec.Rate.Delivery
 	}
 	switch wish {

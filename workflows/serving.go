@@ -95,7 +95,7 @@ func (r *run) retireBackward(ctx workflow.Context) {
 // retireOld tears down what the next iteration does not ask: all but the newest model.
 func (r *run) retireOld(ctx workflow.Context) {
 	if r.in.Spec.Model.Keep != config.KeepAll {
-		r.retire(ctx, r.newest)
+		r.retire(ctx, func(s Serving) bool { return r.newest(s) || r.comparedLater(s) })
 	}
 }
 
@@ -111,8 +111,8 @@ func (r *run) retireLast(ctx workflow.Context) {
 }
 
 func (r *run) newest(s Serving) bool {
-	n := len(r.st.Models)
-	return n > 0 && s.Model == r.st.Models[n-1]
+	result := r.result()
+	return result != nil && s.Model == *result
 }
 
 // revivals bounds how often a lost model is deployed again without a single row done in between.
