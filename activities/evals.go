@@ -187,24 +187,20 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 // read reads the records of all files of sources.
 func read[T any](ctx context.Context, s *Sources, sources []config.Source, records func(io.Reader) ([]T, error), take func(name string, i int, v T)) error {
 	for _, source := range sources {
-		files, err := s.list(ctx, source)
+		files, _, err := s.list(ctx, source, dataset.KindPrompts)
 		if err != nil {
 			return err
 		}
 		for _, f := range files {
-			store, err := s.store(ctx, f.Bucket, f.Own)
+			body, err := s.places().Open(f.File).Stream(ctx)
 			if err != nil {
-				return err
-			}
-			body, err := store.Stream(ctx, f.Key)
-			if err != nil {
-				return unreadable(f.Name, err)
+				return forPerson(err)
 			}
 			kept := &keeping{r: body}
 			list, err := records(kept)
 			body.Close() //nolint:errcheck // only read
 			if kept.err != nil {
-				return unreadable(f.Name, kept.err)
+				return forPerson(kept.err)
 			}
 			if err != nil {
 				return blocked("source", fmt.Errorf("%s: %w", f.Name, err), "give a JSON list or JSON lines of objects, then start again under another name")
