@@ -167,7 +167,7 @@ func TestQueuesOfRoles(t *testing.T) {
 func TestPartitionsFollowCallsInFlight(t *testing.T) {
 	t.Parallel()
 	settings := config.DefaultWorker()
-	for _, c := range []struct{ set, inFlight, want int }{{0, 64, 4}, {0, 2000, 4}, {0, 5000, 10}, {7, 5000, 7}} {
+	for _, c := range []struct{ set, inFlight, want int }{{0, 64, 4}, {0, 2000, 6}, {0, 5000, 15}, {7, 5000, 7}} {
 		settings.Process.Partitions = c.set
 		settings.Providers = map[string]config.Provider{"p": {Limits: config.Limits{InFlight: c.inFlight}}}
 		if got := partitionsOf(settings); got != c.want {
@@ -176,7 +176,7 @@ func TestPartitionsFollowCallsInFlight(t *testing.T) {
 	}
 	settings.Process.Partitions = 0
 	settings.Providers["q"] = config.Provider{Limits: config.Limits{InFlight: 64}}
-	if got := partitionsOf(settings); got != 12 {
+	if got := partitionsOf(settings); got != 17 {
 		t.Errorf("two providers: %d partitions", got)
 	}
 }
