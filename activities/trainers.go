@@ -33,6 +33,8 @@ type Trainers struct {
 	Trainers map[string]Trainer
 	Servers  map[string]Server
 	Models   *llm.Pool
+	// Callback returns the address at which a trainer's news wake a workflow; nil: there is none.
+	Callback func(trainer, workflow string) string
 }
 
 // SubmitInput is a fine-tuning job to be submitted.
@@ -96,13 +98,17 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	}
 	// The training file's digest is part of the key: other data under an old name is another job.
 	key := fmt.Sprintf("%s/%02d/%s/%d/%.16s", in.Run, in.Iteration, in.Name, in.Attempt, revision(in)[len(in.Name)+1:])
+	callback := ""
+	if t.Callback != nil {
+		callback = t.Callback(in.Model.Trainer, activity.GetInfo(ctx).WorkflowExecution.ID)
+	}
 	ctx, done := outlive(ctx, submitGrace)
 	defer done()
 	id, err := trainer.Backend.Submit(ctx, finetune.Job{
 		Key: key, BaseModel: in.Model.Base, Suffix: strings.ReplaceAll(in.Run, "/", "-") + "-" + in.Name, Training: in.Exported.Key,
 		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,
 		Artifacts:   fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
-		MaxMicroUSD: in.MaxMicroUSD,
+		MaxMicroUSD: in.MaxMicroUSD, Callback: callback,
 	})
 	if err != nil {
 		return TrainingJob{}, tellTrainer(in.Model.Trainer, err)

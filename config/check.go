@@ -269,6 +269,7 @@ func (w Worker) check() problems {
 	ps.fields(reflect.ValueOf(w), "")
 	ps.address("store.endpoint", w.Store.Endpoint)
 	ps.address("temporal.ui", w.Temporal.UI)
+	ps.address("callbacks.url", w.Callbacks.URL)
 	ps.hub(w.Hub)
 	ps.places(w)
 	if strings.ContainsAny(w.Store.Bucket, ":/ ") {

@@ -15,6 +15,10 @@ func (ps *problems) trainer(at string, t Trainer, w Worker) {
 	switch t.Backend {
 	case BackendOpenAI, BackendTogether:
 		ps.reference(at+".provider", t.Provider, "provider", w.Providers)
+	case BackendHTTP:
+		missing("url", t.URL, "https://host/jobs")
+		missing("secret_env", t.SecretEnv, "the environment variable with the secret that both sides sign with")
+		ps.address(at+".url", t.URL)
 	case BackendCommand:
 		if len(t.Command) == 0 {
 			ps.add(at+".command", "is missing", "", "[python3, train.py]")

@@ -22,6 +22,8 @@ type Worker struct {
 	Hub Hub `yaml:"hub" json:"hub"`
 	// Places that run specs may have a worker read.
 	Sources Sources `yaml:"sources" json:"sources"`
+	// Where training services call back when a job has ended, so that its end is noticed before the next look.
+	Callbacks Callbacks `yaml:"callbacks" json:"callbacks"`
 	// How this worker process runs.
 	Process Process `yaml:"process" json:"process"`
 }
@@ -110,15 +112,20 @@ const (
 	BackendTogether = "together"
 	BackendCommand  = "command"
 	BackendSlurm    = "slurm"
+	BackendHTTP     = "http"
 	BackendStatic   = "static"
 )
 
 // Trainer runs fine-tuning jobs.
 type Trainer struct {
-	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine) or slurm (a batch job of a cluster).
-	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm"`
+	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine), slurm (a batch job of a cluster) or http (a service of your own that takes signed webhooks).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm,enum=http"`
 	// Backends openai and together: the provider whose files and fine-tuning jobs are used.
 	Provider string `yaml:"provider" json:"provider"`
+	// Backend http: address of the service.
+	URL string `yaml:"url" json:"url"`
+	// Backend http: environment variable with the secret (whsec_ and base64) that signs what is sent both ways.
+	SecretEnv string `yaml:"secret_env" json:"secret_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
 	// Backend together: rank of the adapter to train; 0: all weights, as in the paper.
 	LoRA int `yaml:"lora" json:"lora" jsonschema:"minimum=0,maximum=1024"`
 	// Backend command: program and arguments.
@@ -133,6 +140,14 @@ type Trainer struct {
 	Keep bool `yaml:"keep" json:"keep"`
 	// Time between two looks at a job.
 	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`
+}
+
+// Callbacks says where training services call back.
+type Callbacks struct {
+	// Host and port at which this worker process takes callbacks; absent: it takes none.
+	Listen string `yaml:"listen" json:"listen"`
+	// Address under which training services reach workers that listen; absent: they are told of none.
+	URL string `yaml:"url" json:"url"`
 }
 
 // Process sets how this worker process runs.

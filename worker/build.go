@@ -18,6 +18,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/rest"
 	"github.com/selfalign/selfalign/internal/finetune/slurm"
 	"github.com/selfalign/selfalign/internal/finetune/together"
+	"github.com/selfalign/selfalign/internal/finetune/webhook"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/origin"
@@ -87,6 +88,8 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
 		case config.BackendSlurm:
 			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+		case config.BackendHTTP:
+			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv)}, store)
 		case config.BackendTogether:
 			p := settings.Providers[t.Provider]
 			trainer.Backend, err = together.New(together.Config{
@@ -102,6 +105,14 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 			return nil, fmt.Errorf("trainer %s: %w", name, err)
 		}
 		trainers.Trainers[name] = trainer
+	}
+	if base := strings.TrimRight(settings.Callbacks.URL, "/"); base != "" {
+		trainers.Callback = func(trainer, workflow string) string {
+			if settings.Trainers[trainer].Backend != config.BackendHTTP {
+				return ""
+			}
+			return base + webhook.CallbackPath(trainer, workflow)
+		}
 	}
 	for name, s := range settings.Servers {
 		trainers.Servers[name], err = serverOf(ctx, settings, name, s, host, store, log)
@@ -152,12 +163,15 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 	return out, nil
 }
 
-func keyOf(p config.Provider) func() string {
+func keyOf(p config.Provider) func() string { return envOf(p.KeyEnv) }
+
+// envOf reads an environment variable each time; "" where none is named.
+func envOf(name string) func() string {
 	return func() string {
-		if p.KeyEnv == "" {
+		if name == "" {
 			return ""
 		}
-		return strings.TrimSpace(os.Getenv(p.KeyEnv))
+		return strings.TrimSpace(os.Getenv(name))
 	}
 }
 

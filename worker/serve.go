@@ -46,6 +46,9 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 	if err != nil {
 		return err
 	}
+	if err := takeCallbacks(ctx, settings, parts.trainers, c, log); err != nil {
+		return err
+	}
 	var workers []worker.Worker
 	fatal := make(chan error, 8)
 	for _, q := range queuesOf(settings, host) {

@@ -29,6 +29,7 @@ trainers:
   tuner: {backend: openai, provider: p}
   local: {backend: command, command: ["true"], dir: DIR}
   cloud: {backend: together, provider: p, lora: 16}
+  service: {backend: http, url: "http://127.0.0.1:1/jobs", secret_env: SELFALIGN_TEST_NO_SECRET}
   cluster: {backend: slurm, template: "#SBATCH --gres=gpu:1", dir: DIR}
 servers:
   tuner: {backend: openai, provider: p}

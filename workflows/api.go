@@ -185,6 +185,9 @@ const (
 	SignalTraining = "training" // payload TrainProgress
 )
 
+// SignalEnded tells a Finetune workflow to look at its job now, since it has ended. No payload.
+const SignalEnded = "ended"
+
 // StageStatus is the progress of one step of a run: ingest, a stage over a dataset, a fine-tuning job …
 type StageStatus struct {
 	Key        string           `json:"key"`  // iteration and name

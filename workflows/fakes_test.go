@@ -43,6 +43,7 @@ type world struct {
 	selects func(s activities.SelectWork)
 	near    *fakeNear // nil: one that drops nothing
 	judge   eval.Calibration
+	submits []activities.SubmitInput
 	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
 
@@ -220,6 +221,7 @@ func (f *fakeTrainers) SubmitFinetune(_ context.Context, in activities.SubmitInp
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.w.jobs = append(f.w.jobs, fmt.Sprintf("%s/%d", in.Name, in.Attempt))
+	f.w.submits = append(f.w.submits, in)
 	job := activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}
 	if f.w.serves != nil {
 		job.ServeQueue = "selfalign-control"

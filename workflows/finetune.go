@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/selfalign/selfalign/activities"
@@ -117,14 +118,35 @@ func (in FinetuneInput) tell(ctx workflow.Context, p TrainProgress) {
 	}
 }
 
+// maxEnded bounds how often SignalEnded cuts a wait short, and with it the history.
+const maxEnded = 20
+
 // await looks at the job until it ends. An answer "still at work" is an error that the server retries without history;
-// only every tenth of the way comes back as a result, to be shown.
+// only every tenth of the way comes back as a result, to be shown. SignalEnded has a fresh look begin at once.
 func await(ctx workflow.Context, in FinetuneInput, job activities.TrainingJob) (activities.TrainingStatus, error) {
 	var trainers *activities.Trainers
 	poll := activities.PollInput{Job: job, Shown: -1}
+	ended, woken := workflow.GetSignalChannel(ctx, SignalEnded), 0
 	for {
+		for ended.ReceiveAsync(nil) { //nolint:revive // the look that follows sees what was told before
+		}
 		var status activities.TrainingStatus
-		err := workflow.ExecuteActivity(polled(ctx, job.Queue, "wait for "+in.Name), trainers.PollFinetune, poll).Get(ctx, &status)
+		looking, stop := workflow.WithCancel(polled(ctx, job.Queue, "wait for "+in.Name))
+		look := workflow.ExecuteActivity(looking, trainers.PollFinetune, poll)
+		sel := workflow.NewSelector(ctx).AddFuture(look, func(workflow.Future) {})
+		if woken < maxEnded {
+			sel.AddReceive(ended, func(c workflow.ReceiveChannel, _ bool) {
+				c.Receive(ctx, nil)
+				woken++
+				stop()
+			})
+		}
+		sel.Select(ctx)
+		err := look.Get(ctx, &status)
+		if temporal.IsCanceledError(err) && ctx.Err() == nil {
+			continue
+		}
+		stop()
 		if err != nil || status.Done {
 			return status, err
 		}

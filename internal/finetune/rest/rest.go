@@ -33,6 +33,9 @@ type Config struct {
 	Key func() string
 	// Headers are sent with every request.
 	Headers map[string]string
+	// Sign changes a request just before it is sent, each attempt anew: signatures, tokens. body is what it carries as
+	// JSON; nil where there is none.
+	Sign func(req *http.Request, body []byte) error
 	// Timeout of one request that carries no file; default 60 s. An upload has 1 s for every 64 KiB on top.
 	Timeout time.Duration
 	// Attempts is how often a request that failed in passing is made in all; default 6.
@@ -91,7 +94,7 @@ type Request struct {
 	Stream       func(context.Context) (io.ReadCloser, error)
 	StreamSize   int64
 	StreamType   string
-	Into         any // the answer's JSON is read into it
+	Into         any // the answer's JSON is read into it; into a *[]byte the answer as it is
 }
 
 // Do makes the request until it succeeds, fails for good or has used up its attempts. Only for Requests that may
@@ -164,6 +167,10 @@ func (c *Client) Once(ctx context.Context, r Request) error {
 	if r.Into == nil {
 		return nil
 	}
+	if raw, ok := r.Into.(*[]byte); ok {
+		*raw = reply
+		return nil
+	}
 	if err := json.Unmarshal(reply, r.Into); err != nil {
 		// A broken answer with a good status is a proxy's or a dying server's; it may pass.
 		return &finetune.Error{Class: finetune.ClassPassing, Status: resp.StatusCode, Message: fmt.Sprintf("%s %s: the answer is not the JSON expected", r.Method, r.Path), Err: err}
@@ -177,10 +184,11 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 		address += "?" + r.Query.Encode()
 	}
 	var body io.Reader
+	var raw []byte
 	switch {
 	case r.Body != nil:
-		raw, err := json.Marshal(r.Body)
-		if err != nil {
+		var err error
+		if raw, err = json.Marshal(r.Body); err != nil {
 			return nil, &finetune.Error{Class: finetune.ClassPermanent, Message: "encode request", Err: err}
 		}
 		body = bytes.NewReader(raw)
@@ -216,6 +224,11 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 	if key := c.key(); key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
+	if c.cfg.Sign != nil {
+		if err := c.cfg.Sign(req, raw); err != nil {
+			return nil, fmt.Errorf("sign %s %s: %w", r.Method, r.Path, err)
+		}
+	}
 	return req, nil
 }
 
@@ -241,13 +254,15 @@ func (c *Client) lost(ctx context.Context, r Request, err error) error {
 	return &finetune.Error{Class: finetune.ClassPassing, Message: c.Clean(fmt.Sprintf("%s %s at %s: %v", r.Method, r.Path, c.base, err))}
 }
 
-// refused reads an error answer: the shape that OpenAI defined, else the text as it is.
+// refused reads an error answer: the shape that OpenAI defined, those of Kubernetes and of AWS, else the text as it is.
 func (c *Client) refused(resp *http.Response, reply []byte) error {
 	e := &finetune.Error{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 	var shape struct {
 		Error   *Fault          `json:"error"`
 		Message string          `json:"message"`
 		Detail  json.RawMessage `json:"detail"`
+		Reason  string          `json:"reason"` // Kubernetes
+		Type    string          `json:"__type"` // AWS
 	}
 	kind := ""
 	words := ""
@@ -260,6 +275,9 @@ func (c *Client) refused(resp *http.Response, reply []byte) error {
 		}
 		if words == "" {
 			words = shape.Message
+		}
+		if e.Code == "" {
+			e.Code = shape.Reason + shape.Type[strings.LastIndexByte(shape.Type, '#')+1:]
 		}
 		if words == "" {
 			words = string(shape.Detail)
@@ -299,6 +317,11 @@ func classOf(status int, code, words string) finetune.Class {
 	case http.StatusRequestTimeout, http.StatusTooEarly, 499:
 		return finetune.ClassPassing
 	case http.StatusBadRequest:
+		for _, word := range []string{"throttlingexception", "requestlimitexceeded", "serviceunavailable"} { // AWS
+			if strings.Contains(said, word) {
+				return finetune.ClassPassing
+			}
+		}
 		for _, word := range []string{"insufficient_quota", "billing_hard_limit"} {
 			if strings.Contains(said, word) {
 				return finetune.ClassQuota

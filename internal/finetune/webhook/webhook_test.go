@@ -1,0 +1,150 @@
+package webhook
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
+	"github.com/selfalign/selfalign/internal/finetune/rest"
+)
+
+const (
+	testSecret  = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	otherSecret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
+
+func setup(t *testing.T, secret string) (*service, func(t *testing.T) finetune.Backend, *blob.Store) {
+	t.Helper()
+	s := &service{secret: testSecret, jobs: map[string]*training{}, received: map[string]bool{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	st := s3test.Store(t)
+	return s, func(t *testing.T) finetune.Backend {
+		b, err := New(Config{
+			Config: rest.Config{URL: srv.URL + "/jobs", Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: time.Second},
+			Secret: func() string { return secret },
+		}, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}, st
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	finetunetest.Exercise(t, func(t *testing.T) finetunetest.World {
+		s, fresh, st := setup(t, testSecret)
+		return finetunetest.World{
+			Store: st, Backend: fresh, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded",
+			Secrets: []string{testSecret, strings.TrimPrefix(testSecret, "whsec_")}, NotExpressed: true, Estimates: true,
+			Started: func(_ *testing.T, key string) (n int) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				for _, o := range s.orders {
+					if o.Key == key {
+						n++
+					}
+				}
+				return n
+			},
+		}
+	})
+}
+
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	s, fresh, st := setup(t, otherSecret+"  "+testSecret) // one secret replaces another
+	s.loseSubmit = true
+	job := finetunetest.NewJob(t, finetunetest.World{Store: st}, "order", "quick", 12)
+	job.Validation, job.Callback = job.Training, "https://here/finetune/t/w"
+	b := fresh(t)
+	id, err := b.Submit(t.Context(), job)
+	if err != nil || len(s.orders) != 1 {
+		t.Fatalf("%v; %d orders", err, len(s.orders))
+	}
+	o := s.orders[0]
+	if o.ID != id || o.CallbackURL != job.Callback || o.TrainingFile != st.URI(job.Training) || o.ValidationURL == "" || o.Hyper != job.Hyper || o.Seed != 7 {
+		t.Errorf("%+v", o)
+	}
+	end := finetunetest.Await(t, b, id, finetunetest.Ended)
+	if !end.CostKnown || end.CostMicroUSD != 1_500_000 || end.Artifact != job.Artifacts+"/adapter" || end.Model != "mine/"+id {
+		t.Errorf("%+v", end)
+	}
+}
+
+// A service that repeats the address of the training file in its words does not have it shown.
+func TestPresignedAddressesAreHidden(t *testing.T) {
+	t.Parallel()
+	_, fresh, st := setup(t, testSecret)
+	b := fresh(t)
+	id, err := b.Submit(t.Context(), finetunetest.NewJob(t, finetunetest.World{Store: st}, "hidden", "broken", 12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := finetunetest.Await(t, b, id, finetunetest.Ended)
+	if !strings.Contains(end.Message, "X-Amz-Signature=***") || !strings.Contains(end.Message, "X-Amz-Credential=***") {
+		t.Errorf("%s", end.Message)
+	}
+}
+
+func TestSecretsThatAreNone(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{"", "whsec_short", "whsec_c2hvcnQ=", otherSecret, "hunter2hunter2hunter2hunter2hunter2!"} {
+		_, fresh, st := setup(t, secret)
+		_, err := fresh(t).Submit(t.Context(), finetunetest.NewJob(t, finetunetest.World{Store: st}, "refused", "quick", 1))
+		if finetune.ClassOf(err) != finetune.ClassAuth || secret != "" && strings.Contains(err.Error(), secret) {
+			t.Errorf("%q: %v", secret, err)
+		}
+	}
+}
+
+// TestSignature is the example of the specification's reference implementation.
+func TestSignature(t *testing.T) {
+	t.Parallel()
+	key, err := standard.NewWebhook(testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := key.Sign("msg_p5jXN8AQM9LWM0D4loKWxJek", time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`))
+	if err != nil || got != "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
+		t.Errorf("%s, %v", got, err)
+	}
+	req := httptest.NewRequest(http.MethodPost, "/", nil)
+	req.Header.Set(headerID, "submit-x")
+	if err := sign(req, []byte("body"), otherSecret+" "+testSecret); err != nil {
+		t.Fatal(err)
+	}
+	if err := key.Verify([]byte("body"), req.Header); err != nil {
+		t.Error(err)
+	}
+	if err := key.Verify([]byte("bodY"), req.Header); !errors.Is(err, standard.ErrNoMatchingSignature) {
+		t.Error(err)
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`{"id":"x","state":"succeeded","step":-1,"loss":1e308,"cost_usd":-1,"artifact":"s3://b/../x"}`))
+	f.Add([]byte(`{"id":"x","state":"paused","not_expressed":["\u0000"],"tokens":-9}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(raw) }))
+		defer srv.Close()
+		client, err := rest.New(rest.Config{URL: srv.URL, Attempts: 1, Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := (&Backend{api: client, store: &blob.Store{}}).Poll(t.Context(), "x")
+		if err == nil && (st.State == "" || st.Step < 0 || st.CostMicroUSD < 0 || st.TrainedTokens < 0 || len(st.Message) > finetune.MaxMessage) {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
