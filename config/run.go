@@ -74,6 +74,8 @@ type Data struct {
 	RowsPerPartition int `yaml:"rows_per_partition" json:"rows_per_partition" jsonschema:"minimum=1,maximum=4096"`
 	// Partitions at least; rounded up to a power of two.
 	MinPartitions int `yaml:"min_partitions" json:"min_partitions" jsonschema:"minimum=1,maximum=65536"`
+	// Tasks of ingest and selection handed out at once, over all workers together. A worker does as many at a time as it has cores, and four at least.
+	TasksInWork int `yaml:"tasks_in_work" json:"tasks_in_work,omitempty" jsonschema:"minimum=1,maximum=1000"`
 }
 
 // Model says what is trained, by whom, and where the results answer.
@@ -246,7 +248,7 @@ func DefaultRun() Run {
 		},
 		NearDuplicates: NearDuplicates{Threshold: 0.8, NGram: 5, Permutations: 128},
 		Decontaminate:  Decontaminate{NGram: 13},
-		Data:           Data{RowsPerPartition: 4096, MinPartitions: 1},
+		Data:           Data{RowsPerPartition: 4096, MinPartitions: 1, TasksInWork: 64},
 		Augment:        Augment{Mode: AugmentAuto, Sampling: sampling},
 		Rate:           Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},
 		Curate:         Curate{Threshold: 4.5},

@@ -170,7 +170,7 @@ func DefaultScore() Score {
 		Load:  Load{Format: "auto", Instruction: "instruction", Generation: "generation"},
 		Score: Scoring{Method: MethodText, Rubric: RubricPoints, Samples: 1, Sampling: recipeSampling()},
 		Keep:  Keep{Columns: RecipeColumns(), Generations: GenerationsBest},
-		Data:  Data{RowsPerPartition: 4096, MinPartitions: 1},
+		Data:  Data{RowsPerPartition: 4096, MinPartitions: 1, TasksInWork: 64},
 	}
 	return s
 }

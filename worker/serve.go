@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -108,8 +109,11 @@ func queuesOf(settings config.Worker, host string) []queue {
 	var out []queue
 	for _, role := range settings.Process.Queues {
 		slots := 20
-		if role == workflows.RoleLLM {
+		switch role {
+		case workflows.RoleLLM:
 			slots = partitionsOf(settings)
+		case workflows.RoleCPU:
+			slots = max(fewPartitions, runtime.GOMAXPROCS(0))
 		}
 		out = append(out, queue{role: role, name: workflows.QueueName(settings.Temporal.Queue, role), slots: slots})
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -155,7 +156,7 @@ func TestQueuesOfRoles(t *testing.T) {
 	for roles, want := range map[string][]queue{
 		"llm":           {{workflows.RoleLLM, "q-llm", 7}},
 		"train":         {{workflows.RoleTrain, "q-train", 20}, {workflows.RoleTrain, "q-train-host", 20}},
-		"control,cpu":   {{workflows.RoleControl, "q-control", 20}, {workflows.RoleCPU, "q-cpu", 20}},
+		"control,cpu":   {{workflows.RoleControl, "q-control", 20}, {workflows.RoleCPU, "q-cpu", max(4, runtime.GOMAXPROCS(0))}},
 		"control,train": {{workflows.RoleControl, "q-control", 20}, {workflows.RoleTrain, "q-train", 20}, {workflows.RoleTrain, "q-train-host", 20}},
 	} {
 		settings.Process.Queues = strings.Split(roles, ",")

@@ -70,7 +70,7 @@ func Ingest(ctx workflow.Context, in IngestInput) (StageResult, error) {
 		merged = activities.MergedDir(in.Dir)
 	}
 	stage := StageInput{
-		Run: in.Run, Stage: in.Stage, Queue: in.Queue, Bits: plan.Bits, Window: cpuWindow,
+		Run: in.Run, Stage: in.Stage, Queue: in.Queue, Bits: plan.Bits, Window: tasksInWork(in.Data),
 		Work:     activities.Work{Merge: &activities.MergeWork{Kind: in.Kind, Output: merged, Bits: plan.Bits, Plan: plan.Key}},
 		Manifest: dataset.Manifest{Kind: in.Kind, Run: in.Run, Spec: in.Spec, Input: plan.Input, Origins: listing.Origins},
 	}
@@ -102,7 +102,7 @@ func mapSources(ctx workflow.Context, in IngestInput, listing activities.Listing
 	var failure error
 	selector := workflow.NewSelector(ctx)
 	for {
-		for failure == nil && inWork < cpuWindow && next < listing.Tasks {
+		for failure == nil && inWork < tasksInWork(in.Data) && next < listing.Tasks {
 			task := activities.MapInput{
 				Kind: in.Kind, Dir: in.Dir, Task: next, Set: listing.Set, Segments: in.Segments, Prompts: in.Prompts, Decontaminate: in.Decontaminate.On(),
 			}

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 
 	"go.temporal.io/sdk/workflow"
@@ -14,6 +15,8 @@ import (
 type NearDuplicatesInput struct {
 	Queue string                         `json:"queue"`
 	Plan  activities.NearDuplicatesInput `json:"plan"`
+	// Window is how many tasks are in work at once.
+	Window int `json:"window,omitempty"`
 
 	Carried *NearDuplicatesCarry `json:"carried,omitempty"`
 }
@@ -46,7 +49,7 @@ func NearDuplicates(ctx workflow.Context, in NearDuplicatesInput) (NearDuplicate
 	}
 	for steps := neardup.Steps(); at.Step < len(steps); at.Step++ {
 		step := steps[at.Step]
-		more, err := searchStep(ctx, in.Queue, at, step)
+		more, err := searchStep(ctx, in, at, step)
 		if err != nil {
 			return NearDuplicatesResult{}, err
 		}
@@ -66,14 +69,14 @@ func NearDuplicates(ctx workflow.Context, in NearDuplicatesInput) (NearDuplicate
 }
 
 // searchStep does the tasks of a step from at.Next on. It reports whether some are left since the history is long.
-func searchStep(ctx workflow.Context, queue string, at *NearDuplicatesCarry, step neardup.Step) (more bool, err error) {
+func searchStep(ctx workflow.Context, in NearDuplicatesInput, at *NearDuplicatesCarry, step neardup.Step) (more bool, err error) {
 	var near *activities.NearDuplicates
 	tasks, inWork := at.Job.Tasks(step), 0
 	selector := workflow.NewSelector(ctx)
 	for {
-		for err == nil && inWork < cpuWindow && at.Next < tasks && !workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+		for err == nil && inWork < cmp.Or(in.Window, cpuWindow) && at.Next < tasks && !workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
 			task := activities.SearchTask{Job: at.Job, Step: step, Task: at.Next}
-			cpu := onPartition(ctx, QueueName(queue, RoleCPU), fmt.Sprintf("%s %d/%d", step, at.Next+1, tasks))
+			cpu := onPartition(ctx, QueueName(in.Queue, RoleCPU), fmt.Sprintf("%s %d/%d", step, at.Next+1, tasks))
 			at.Next++
 			inWork++
 			selector.AddFuture(workflow.ExecuteActivity(cpu, near.SearchNearDuplicates, task), func(f workflow.Future) {
@@ -93,7 +96,9 @@ func searchStep(ctx workflow.Context, queue string, at *NearDuplicatesCarry, ste
 // dropNearDuplicates makes the dataset of in from a merged one. merge is the stage that made that.
 func dropNearDuplicates(ctx workflow.Context, in IngestInput, merge StageInput, merged dataset.Ref) (StageResult, error) {
 	id := workflow.GetInfo(ctx).WorkflowExecution.ID
-	search := NearDuplicatesInput{Queue: in.Queue, Plan: activities.NearDuplicatesInput{Input: merged, Dir: in.Dir, Rules: in.NearDuplicates}}
+	search := NearDuplicatesInput{
+		Queue: in.Queue, Plan: activities.NearDuplicatesInput{Input: merged, Dir: in.Dir, Rules: in.NearDuplicates}, Window: tasksInWork(in.Data),
+	}
 	var found NearDuplicatesResult
 	err := workflow.ExecuteChildWorkflow(child(ctx, id+"/near-duplicates", "near-duplicates"), NearDuplicates, search).Get(ctx, &found)
 	if err != nil {

@@ -1,11 +1,13 @@
 package workflows
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
@@ -31,6 +33,7 @@ type fakeNear struct {
 	most     int
 	fail     error
 	drops    int64 // rows of each partition
+	together int   // tasks wait until so many were in work at once
 }
 
 func (f *fakeNear) PlanNearDuplicates(_ context.Context, in activities.NearDuplicatesInput) (activities.PlannedSearch, error) {
@@ -49,6 +52,14 @@ func (f *fakeNear) SearchNearDuplicates(_ context.Context, in activities.SearchT
 		f.inWork--
 		f.mu.Unlock()
 	}()
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		f.mu.Lock()
+		enough := f.most >= f.together
+		f.mu.Unlock()
+		if enough {
+			break
+		}
+	}
 	return f.fail
 }
 
@@ -112,8 +123,26 @@ func TestIngestWithoutNearDuplicates(t *testing.T) {
 		if _, aside := w.datasets[activities.MergedDir(in.Dir)]; aside != (threshold > 0) || len(near.gathered) > 0 != (threshold > 0) {
 			t.Errorf("threshold %g: merged aside %v, steps %v", threshold, aside, near.gathered)
 		}
-		if near.most > cpuWindow {
-			t.Errorf("%d tasks in work at once", near.most)
+	}
+}
+
+// As many tasks are in work at once as the spec says, and as before where it says nothing.
+func TestWindowOfTasks(t *testing.T) {
+	t.Parallel()
+	for _, window := range []int{0, 2, 9} {
+		w := newWorld(2, 10)
+		near := newFakeNear(w, 16)
+		want := cmp.Or(window, cpuWindow)
+		near.together = want
+		env := nearEnv(t, w, near)
+		in := ingestInput(0.8)
+		in.Data.TasksInWork = window
+		env.ExecuteWorkflow(Ingest, in)
+		if err := env.GetWorkflowError(); err != nil {
+			t.Fatal(err)
+		}
+		if near.most != want {
+			t.Errorf("window %d: %d tasks in work at once, want %d", window, near.most, want)
 		}
 	}
 }

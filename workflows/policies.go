@@ -1,11 +1,14 @@
 package workflows
 
 import (
+	"cmp"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/config"
 )
 
 // How long things may take. A dead worker is noticed after heartbeatTimeout; a pause or cancel reaches a partition
@@ -21,8 +24,11 @@ const (
 	slowestRetry      = time.Minute
 	partitionsInRange = 500
 	signalsOfStage    = 40 // progress signals that one stage sends to its run, over all its ranges
-	cpuWindow         = 4  // partitions of merging and selecting in work at once
+	cpuWindow         = 4  // partitions of merging and selecting in work at once, where a run does not say
 )
+
+// tasksInWork returns how many tasks of ingest and selection are handed out at once.
+func tasksInWork(d config.Data) int { return cmp.Or(d.TasksInWork, cpuWindow) }
 
 // patient retries for as long as it takes: lost S3, full disks and dead endpoints are waited out. What needs a person is
 // an application error that is not retryable.

@@ -192,7 +192,7 @@ func (r *scoreRun) keep(ctx workflow.Context, responses, ratings dataset.Ref) ([
 
 func (r *scoreRun) keepOne(ctx workflow.Context, step string, work activities.KeepWork) (dataset.Ref, error) {
 	in := StageInput{
-		Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Work: activities.Work{Keep: &work}, Bits: work.Bits, Window: cpuWindow,
+		Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Work: activities.Work{Keep: &work}, Bits: work.Bits, Window: tasksInWork(r.in.Spec.Data),
 		Manifest: dataset.Manifest{Kind: work.Kind, Run: r.name, Spec: r.in.Digest, Parents: []dataset.Ref{work.Responses, work.Ratings}},
 	}
 	if work.Kind == dataset.KindCurated {

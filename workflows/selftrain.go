@@ -313,7 +313,7 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	}
 	input := r.st.Seeds.Rows + ratings.Rows
 	in := StageInput{
-		Run: r.name, Stage: r.key("select"), Queue: r.in.Queue, Work: activities.Work{Select: &work}, Bits: bits, Window: cpuWindow,
+		Run: r.name, Stage: r.key("select"), Queue: r.in.Queue, Work: activities.Work{Select: &work}, Bits: bits, Window: tasksInWork(r.in.Spec.Data),
 		Manifest: dataset.Manifest{Kind: dataset.KindTraining, Run: r.name, Spec: r.in.Digest, Iteration: t, Parents: parents, Input: input},
 	}
 	var made dataset.Ref

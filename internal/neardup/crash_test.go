@@ -121,8 +121,8 @@ func TestDamagedRuns(t *testing.T) {
 	t.Parallel()
 	st := s3test.Store(t)
 	s := &sorter{st: st, name: "r", sections: 2, budget: 1 << 20, section: func(k uint64) int { return int(k >> 8) }}
-	for i := range 40 {
-		if err := s.add(t.Context(), record{Key: uint64(i * 12), Ref: uint64(i), Data: []byte{byte(i), 7}}); err != nil {
+	for i := range 16 {
+		if err := s.add(t.Context(), record{Key: uint64(i * 30), Ref: uint64(i), Data: []byte{byte(i), 7}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestDamagedRuns(t *testing.T) {
 		}
 		return n, nil
 	}
-	if n, err := readAll(); n != 40 || err != nil {
+	if n, err := readAll(); n != 16 || err != nil {
 		t.Fatalf("%d records, %v", n, err)
 	}
 	for i := range body {
@@ -179,13 +179,13 @@ func TestSortAndMerge(t *testing.T) {
 		sizes := rapid.IntRange(0, 300)
 		in := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) pair {
 			return pair{rapid.Uint64Range(0, 1<<12-1).Draw(t, "key"), rapid.Uint64Range(0, 5).Draw(t, "ref")}
-		}), 0, 60).Draw(rt, "records")
-		shift := rapid.IntRange(8, 12).Draw(rt, "shift")
+		}), 0, 40).Draw(rt, "records")
+		shift := rapid.IntRange(9, 12).Draw(rt, "shift")
 		sections := 1 << (12 - shift)
 		var refs []RunRef
 		for w := range 2 {
 			s := &sorter{
-				st: st, name: "runs/" + strings.Repeat("i", n) + string(rune('a'+w)), sections: sections, budget: rapid.IntRange(1, 3000).Draw(rt, "budget"),
+				st: st, name: "runs/" + strings.Repeat("i", n) + string(rune('a'+w)), sections: sections, budget: rapid.SampledFrom([]int{1, 150, 700, 3000}).Draw(rt, "budget"),
 				section: func(k uint64) int { return int(k >> shift) },
 			}
 			for _, p := range in {

@@ -54,11 +54,18 @@ type shingler struct {
 
 func newShingler(words int) *shingler { return &shingler{words: words} }
 
-// set returns the text's distinct shingles in ascending order, in a slice that the next call overwrites: the lower halves
-// of the XXH3 hashes of every run of words. A text is its words in lower case: runs of letters, marks and digits; where
+// set returns the text's distinct shingles in ascending order, in a slice that the next call overwrites.
+func (s *shingler) set(text string) []uint32 {
+	slices.Sort(s.each(text))
+	s.out = slices.Compact(s.out)
+	return s.out
+}
+
+// each returns the text's shingles in the order of the text, in a slice that the next call overwrites: the lower halves of
+// the XXH3 hashes of every run of words. A text is its words in lower case: runs of letters, marks and digits; where
 // a script sets no spaces between words (Han, Kana, Thai and their kin) every letter is one. A text with fewer words than
 // a shingle is one shingle, one without any word has none, and is like no other.
-func (s *shingler) set(text string) []uint32 {
+func (s *shingler) each(text string) []uint32 {
 	s.normalise(text)
 	s.out = s.out[:0]
 	n := len(s.starts) - 1 // the last one is the end
@@ -69,8 +76,6 @@ func (s *shingler) set(text string) []uint32 {
 		end := s.starts[min(n, i+s.words)]
 		s.out = append(s.out, uint32(xxh3.Hash(s.text[s.starts[i]:end])))
 	}
-	slices.Sort(s.out)
-	s.out = slices.Compact(s.out)
 	return s.out
 }
 

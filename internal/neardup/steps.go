@@ -76,11 +76,11 @@ func (w *worker) sign(ctx context.Context, group int) error {
 			if err != nil {
 				return err
 			}
-			set := cut.set(row.Text)
-			if len(set) == 0 {
+			shingles := cut.each(row.Text) // a minimum asks for no order
+			if len(shingles) == 0 {
 				w.counts.Short++
 			}
-			keys = hasher.bandKeys(keys[:0], set)
+			keys = hasher.bandKeys(keys[:0], shingles)
 			for _, key := range keys {
 				if err := w.out.add(ctx, record{Key: key, Ref: rowNumber(part, index)}); err != nil {
 					return err
