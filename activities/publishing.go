@@ -85,7 +85,13 @@ func (p *Publishing) card(ctx context.Context, in PushInput) (hub.Card, []byte, 
 	}
 	facts := in.Facts
 	if in.Spec != nil {
-		text, err := yaml.Marshal(in.Spec)
+		spec := *in.Spec
+		commit, err := publish.CommitOf(ctx, p.Store, facts.Steps)
+		if err != nil {
+			return hub.Card{}, nil, err
+		}
+		spec.Load = spec.Load.At(commit)
+		text, err := yaml.Marshal(spec)
 		if err != nil {
 			return hub.Card{}, nil, fmt.Errorf("card: %w", err)
 		}

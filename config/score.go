@@ -211,6 +211,27 @@ func (l Load) Address() string {
 	return base
 }
 
+// At returns the source pinned to a commit of the Hub; "" changes nothing.
+func (l Load) At(commit string) Load {
+	base, query, asked := strings.Cut(l.Path, "?")
+	if commit == "" || !strings.HasPrefix(base, "hf://") {
+		return l
+	}
+	repo, tail, _ := strings.Cut(base, "@")
+	steps := 1 // of the revision
+	if strings.HasPrefix(tail, "refs/") {
+		steps = 3 // refs/pr/1
+	}
+	if parts := strings.SplitN(tail, "/", steps+1); len(parts) > steps {
+		repo += "@" + commit + "/" + parts[steps]
+		commit = ""
+	}
+	if l.Path, l.Revision = repo, commit; asked {
+		l.Path += "?" + query
+	}
+	return l
+}
+
 // ScoreDigest names a spec by its content, as Digest does.
 func ScoreDigest(s Score) string {
 	body, err := json.Marshal(s)

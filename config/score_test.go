@@ -85,3 +85,20 @@ func TestScoreSchemaStands(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestPinnedLoad(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ path, revision, want string }{
+		{"hf://a/b", "main", "hf://a/b@c0"},
+		{"hf://a/b@v1", "", "hf://a/b@c0"},
+		{"hf://a/b@v1?split=test", "", "hf://a/b@c0?split=test"},
+		{"hf://a/b@v1/data/x.parquet", "", "hf://a/b@c0/data/x.parquet"},
+		{"hf://a/b@refs/pr/1/x.parquet", "", "hf://a/b@c0/x.parquet"},
+		{"hf://a/b@refs/convert/parquet", "", "hf://a/b@c0"},
+		{"s3://a/b@v1", "", "s3://a/b@v1"},
+	} {
+		if got := (config.Load{Path: c.path, Revision: c.revision}).At("c0").Address(); got != c.want {
+			t.Errorf("%s at %s: %s, want %s", c.path, c.revision, got, c.want)
+		}
+	}
+}

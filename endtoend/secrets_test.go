@@ -20,7 +20,7 @@ import (
 func (l *lab) checkSecrets() {
 	t := l.t
 	t.Helper()
-	require.Len(t, l.secrets, 3)
+	require.GreaterOrEqual(t, len(l.secrets), 3)
 	files := 0
 	require.NoError(t, filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Base(path) == devstack.KeysFile {
@@ -42,7 +42,7 @@ func (l *lab) checkSecrets() {
 		}
 		return nil
 	}))
-	require.Greater(t, files, 100)
+	require.Greater(t, files, 50)
 	for _, e := range l.executions() {
 		body, err := proto.Marshal(e.history)
 		require.NoError(t, err)

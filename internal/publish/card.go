@@ -60,6 +60,9 @@ func Card(ctx context.Context, st *blob.Store, e Export, f Facts) (hub.Card, err
 		if err != nil {
 			return hub.Card{}, fmt.Errorf("card: %w", err)
 		}
+		for _, o := range m.Origins {
+			card.Sources = append(card.Sources, pinned(s.Name, o))
+		}
 		card.Counts = append(card.Counts, hub.CardCount{Step: s.Name, In: m.Input, Out: m.Rows, Rejected: m.Rejected, MostCommon: common(m.Reasons)})
 		card.Lineage = append(card.Lineage, hub.CardLink{What: s.Name, Name: string(ref.Kind), Digest: ref.Digest})
 		if s.Dataset.Dir == f.Scores.Dir {
@@ -74,6 +77,38 @@ func Card(ctx context.Context, st *blob.Store, e Export, f Facts) (hub.Card, err
 		card.Samples = append(card.Samples, sample)
 	}
 	return card, nil
+}
+
+// pinned says what a source of the Hub was when it was read; of others the digest of its files' names and sizes.
+func pinned(step string, o dataset.Origin) string {
+	var parts []string
+	for _, p := range []struct{ name, value string }{{"config", o.Config}, {"split", o.Split}, {"commit", o.Commit}, {"licence", o.License}} {
+		if p.value != "" {
+			parts = append(parts, p.name+" "+p.value)
+		}
+	}
+	if o.Commit == "" {
+		parts = append(parts, "files "+o.Digest)
+	}
+	if o.Partial {
+		parts = append(parts, "the first gigabytes, as the Hub converted them")
+	}
+	return fmt.Sprintf("Read at step %s: %s (%s)", step, o.Path, strings.Join(parts, ", "))
+}
+
+// CommitOf returns the commit of the Hub at which the first of the steps was read; "" where its sources were elsewhere.
+func CommitOf(ctx context.Context, st *blob.Store, steps []Step) (string, error) {
+	if len(steps) == 0 {
+		return "", nil
+	}
+	m, _, err := dataset.Open(ctx, st, steps[0].Dataset.Dir)
+	if errors.Is(err, blob.ErrNotFound) || err == nil && len(m.Origins) != 1 {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("card: %w", err)
+	}
+	return m.Origins[0].Commit, nil
 }
 
 // common names the most common reasons, the commonest first.

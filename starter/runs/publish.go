@@ -44,6 +44,11 @@ func (c *Client) scoreFacts(ctx context.Context, run string, seen Seen) (publish
 		return publish.Facts{}, err
 	}
 	facts := workflows.ScoreFacts(in.Spec, seen.Results)
+	commit, err := publish.CommitOf(ctx, c.Store, facts.Steps)
+	if err != nil {
+		return facts, c.storeError(err)
+	}
+	in.Spec.Load = in.Spec.Load.At(commit)
 	text, err := yaml.Marshal(in.Spec)
 	if err != nil {
 		return facts, fmt.Errorf("card: %w", err)
