@@ -170,7 +170,6 @@ type contestTally struct {
 	missing           int64
 	forward, backward []string
 	first, second     float64
-	same              int
 }
 
 func (t *contestTally) add(j dataset.Judgement) {

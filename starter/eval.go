@@ -237,12 +237,15 @@ func printResults(out io.Writer, client *runs.Client, seen runs.Seen) {
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "MODEL\tBASELINE\tWIN RATE\t95 % INTERVAL\tSTD ERROR\tWON\tDRAWN\tLOST\tMISSING\tN\tEQUAL LENGTH\tORDERS AGREE")
 	for _, r := range results {
-		equal := "-"
+		equal, agree := "-", "-"
+		if r.Orders.N > 0 {
+			agree = fmt.Sprintf("%.0f %%", 100*r.Consistent)
+		}
 		if l := r.LengthControlled; l != nil {
 			equal = fmt.Sprintf("%.1f %%", 100*l.Rate)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%.1f %%\t%.1f to %.1f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f %%\n", screen.Clean(r.Model), screen.Clean(r.Baseline),
-			100*r.Rate, 100*r.Low, 100*r.High, 100*r.StandardError, r.Wins, r.Draws, r.Losses, r.Missing, r.N, equal, 100*r.Consistent)
+		fmt.Fprintf(table, "%s\t%s\t%.1f %%\t%.1f to %.1f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", screen.Clean(r.Model), screen.Clean(r.Baseline),
+			100*r.Rate, 100*r.Low, 100*r.High, 100*r.StandardError, r.Wins, r.Draws, r.Losses, r.Missing, r.N, equal, agree)
 	}
 	table.Flush() //nolint:errcheck // a terminal that is gone ends the program by a signal
 	for _, r := range results[:min(1, len(results))] {

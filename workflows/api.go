@@ -160,8 +160,8 @@ type Status struct {
 	// Results are the datasets that a recipe made, and Pushed says where they went.
 	Results []dataset.Ref          `json:"results,omitempty"`
 	Pushed  []activities.Published `json:"pushed,omitempty"`
-	// Ended is the rule by which the run ended, such as EndedIterations or EndedPlateau; Message tells more where it ended early.
-	Ended string `json:"ended,omitempty"`
+	// EndedBy is the rule by which the run ended, such as EndedIterations or EndedPlateau; Message tells more where it ended early.
+	EndedBy string `json:"ended_by,omitempty"`
 	// Result is the model that the run gives, once it ended well.
 	Result *dataset.ModelRef `json:"result,omitempty"`
 	// Evaluation and Scaling are what an Evaluate workflow came to.

@@ -93,7 +93,10 @@ func (r *run) contest(ctx workflow.Context, c contest) (eval.Result, error) {
 	err = r.step(ctx, c.name+" pairs", "prompts", func(ctx workflow.Context, _ int) (string, error) {
 		ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), c.name+" pairs")
 		in := activities.PairInput{Prompts: prompts, Model: model, Baseline: baseline, Output: c.dir + "/comparisons", About: about}
-		return "", workflow.ExecuteActivity(ctx, evals.PairOutputs, in).Get(ctx, &pairs)
+		err := workflow.ExecuteActivity(ctx, evals.PairOutputs, in).Get(ctx, &pairs)
+		s := r.stage(r.key(c.name + " pairs"))
+		s.Done, s.Rejected = pairs.Rows+pairs.Rejected, pairs.Rejected
+		return "", err
 	})
 	if err != nil {
 		return eval.Result{}, err
@@ -117,7 +120,8 @@ func (r *run) contest(ctx workflow.Context, c contest) (eval.Result, error) {
 		ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), c.name+" result")
 		in := activities.ContestInput{Comparisons: pairs, Judgements: judgements, Known: known, About: about}
 		err := workflow.ExecuteActivity(ctx, evals.MeasureContest, in).Get(ctx, &out)
-		r.stage(r.key(c.name + " result")).Detail = ResultLine(out)
+		s := r.stage(r.key(c.name + " result"))
+		s.Done, s.Detail = out.Prompts, ResultLine(out)
 		return "", err
 	})
 	return out, err

@@ -54,8 +54,8 @@ func TestGatePolicies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status.Phase != PhaseCompleted || status.Iteration != c.iterations || status.Ended != c.ended || status.Result == nil || status.Result.Name != c.result {
-			t.Errorf("%s at %g: %s in iteration %d, ended by %q, result %v: %s", c.policy, c.rate, status.Phase, status.Iteration, status.Ended, status.Result, status.Message)
+		if status.Phase != PhaseCompleted || status.Iteration != c.iterations || status.EndedBy != c.ended || status.Result == nil || status.Result.Name != c.result {
+			t.Errorf("%s at %g: %s in iteration %d, ended by %q, result %v: %s", c.policy, c.rate, status.Phase, status.Iteration, status.EndedBy, status.Result, status.Message)
 		}
 		if (c.ended != EndedIterations) != strings.HasPrefix(status.Message, "it ended early: M2 wins") {
 			t.Errorf("message %q", status.Message)
@@ -96,11 +96,11 @@ func TestGateAsksAPerson(t *testing.T) {
 		if err != nil || status.Phase != PhaseCompleted {
 			t.Fatalf("%s, %v", status.Phase, err)
 		}
-		if reject && (status.Iteration != 2 || status.Ended != EndedRefused || status.Result.Name != "ft-m2") {
-			t.Errorf("refused in iteration 2: ended in %d by %q with %v", status.Iteration, status.Ended, status.Result)
+		if reject && (status.Iteration != 2 || status.EndedBy != EndedRefused || status.Result.Name != "ft-m2") {
+			t.Errorf("refused in iteration 2: ended in %d by %q with %v", status.Iteration, status.EndedBy, status.Result)
 		}
-		if !reject && (status.Iteration != 3 || status.Ended != EndedIterations) {
-			t.Errorf("approved: ended in %d by %q", status.Iteration, status.Ended)
+		if !reject && (status.Iteration != 3 || status.EndedBy != EndedIterations) {
+			t.Errorf("approved: ended in %d by %q", status.Iteration, status.EndedBy)
 		}
 	}
 }
@@ -120,8 +120,8 @@ func TestStopRules(t *testing.T) {
 		s := spec()
 		s.Iterations, s.Stop = 3, &c.stop
 		status, err := w.play(t, s, nil)
-		if err != nil || status.Phase != PhaseCompleted || status.Ended != ended {
-			t.Errorf("want %s, ended by %q in %s: %s, %v", ended, status.Ended, status.Phase, status.Message, err)
+		if err != nil || status.Phase != PhaseCompleted || status.EndedBy != ended {
+			t.Errorf("want %s, ended by %q in %s: %s, %v", ended, status.EndedBy, status.Phase, status.Message, err)
 		}
 		if ended == EndedStable && (slices.Contains(w.jobs, "m2/0") || status.Sets[1].Drift.Jaccard != 0.9) {
 			t.Errorf("trained %v on a set that hardly changed", w.jobs)
@@ -141,8 +141,8 @@ func TestSpentBudgetEndsTheRunWhereTheSpecSaysSo(t *testing.T) {
 	s := spec()
 	s.Budget.Calls, s.Stop = 100, &config.Stop{Budget: true}
 	status, err := w.play(t, s, nil)
-	if err != nil || status.Phase != PhaseCompleted || status.Ended != EndedBudget || status.Result.Name != "ft-m0" {
-		t.Errorf("%s, ended by %q with %v: %s, %v", status.Phase, status.Ended, status.Result, status.Message, err)
+	if err != nil || status.Phase != PhaseCompleted || status.EndedBy != EndedBudget || status.Result.Name != "ft-m0" {
+		t.Errorf("%s, ended by %q with %v: %s, %v", status.Phase, status.EndedBy, status.Result, status.Message, err)
 	}
 }
 

@@ -53,7 +53,7 @@ func TestReplay(t *testing.T) {
 			}
 		})
 	}
-	for _, kind := range []string{TypeSelfTrain, TypeIngest, TypeStage, TypeRange, TypeFinetune} {
+	for _, kind := range []string{TypeSelfTrain, TypeIngest, TypeStage, TypeRange, TypeFinetune, TypeEvaluate} {
 		if kinds[kind] == 0 {
 			t.Errorf("no history of %s in %s", kind, histories)
 		}

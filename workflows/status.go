@@ -143,11 +143,11 @@ func (r *run) status() Status {
 		switch {
 		case s.Phase == PhaseCancelled:
 		case r.st.Ending != nil:
-			s.Ended, s.Message, s.Result = r.st.Ending.Rule, "it ended early: "+r.st.Ending.Reason, r.result()
+			s.EndedBy, s.Message, s.Result = r.st.Ending.Rule, "it ended early: "+r.st.Ending.Reason, r.result()
 		case s.Phase == PhaseConverged:
-			s.Ended, s.Result = EndedConverged, r.result()
+			s.EndedBy, s.Result = EndedConverged, r.result()
 		case r.recipe == "":
-			s.Ended, s.Result = EndedIterations, r.result()
+			s.EndedBy, s.Result = EndedIterations, r.result()
 		}
 		if s.Phase == PhaseConverged {
 			s.Message = "the training set did not change, so training again would give the same model"
@@ -229,7 +229,7 @@ func (r *run) waitingGates() []string {
 func (r *run) told() Status {
 	s := r.status()
 	if r.phase != "" && !r.ended {
-		s.Phase, s.Message, s.Ended, s.Result = PhaseRunning, "", "", nil
+		s.Phase, s.Message, s.EndedBy, s.Result = PhaseRunning, "", "", nil
 	}
 	return s
 }
