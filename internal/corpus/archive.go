@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -30,29 +31,43 @@ func RandomAccess(name, format string) bool {
 	case strings.EqualFold(path.Ext(name), ".parquet"):
 		return true // whatever its columns hold
 	}
-	return strings.EqualFold(path.Ext(name), ".zip") && (format == "" || format == FormatAuto || format == FormatHTML || format == FormatText)
+	return strings.EqualFold(path.Ext(name), ".zip") && (format == "" || format == FormatAuto || inside(format))
 }
 
-// entries hands the files of an archive to the cutter, and holds what comes out to what there is.
+// inside reports whether a format is one that files in an archive may have.
+func inside(format string) bool {
+	return slices.Contains([]string{FormatHTML, FormatText, FormatJSONL, FormatWARC, FormatWET}, format)
+}
+
+// entries hands the files of an archive to the cutter, one after another as streams, and holds what comes out to what there is.
 type entries struct {
+	ctx    context.Context
 	c      *cutter
 	source string
 	failed func() error // of the reader below
-	out    int64        // bytes read of entries
+	in     func() int64 // bytes of the archive, as far as they are known
+	out    int64        // bytes read of entries, and those that came out of compression inside them
 }
 
-// ZipDocuments yields the segments and rejects of the pages and texts in a zip archive, as Documents does. A document
-// is an entry's name, which is used for nothing else. The error is that of r or of ctx.
+// ZipDocuments yields the segments and rejects of the files in a zip archive, as Documents does: pages, texts, JSONL and crawls,
+// compressed once more or not. A document is an entry's name, which is used for nothing else; or, of an entry that holds many,
+// the entry's name, # and the document's. The error is that of r or of ctx.
 func ZipDocuments(ctx context.Context, name string, r io.ReaderAt, size int64, opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
 		w := &window{ctx: ctx, r: r, size: size, budget: maxDirectory}
-		e := &entries{c: newCutter(opts, yield), source: name, failed: func() error { return w.failed }}
+		failed := func() error {
+			if w.failed != nil {
+				return w.failed
+			}
+			return ctx.Err()
+		}
+		e := &entries{ctx: ctx, c: newCutter(opts, yield), source: name, failed: failed, in: func() int64 { return size }}
 		more, err := e.zip(w, size)
 		switch {
 		case !more:
-		case w.failed != nil:
-			yield(Item{}, fmt.Errorf("read %s: %w", name, w.failed))
+		case failed() != nil:
+			yield(Item{}, fmt.Errorf("read %s: %w", name, failed()))
 		case errors.Is(err, errDirectory):
 			yield(RejectFile(name, ReasonTooMany, err.Error()), nil)
 		case err != nil:
@@ -79,7 +94,7 @@ func (e *entries) zip(w *window, size int64) (more bool, err error) {
 	}
 	w.budget = -1
 	for _, f := range archive.File {
-		if w.failed != nil || e.bomb(size) {
+		if e.failed() != nil || e.bomb() {
 			break
 		}
 		if f.FileInfo().IsDir() {
@@ -87,7 +102,7 @@ func (e *entries) zip(w *window, size int64) (more bool, err error) {
 		}
 		body, err := f.Open()
 		if err != nil {
-			if w.failed == nil && !e.reject(f.Name, ReasonBadArchive, err.Error()) {
+			if e.failed() == nil && !e.reject(f.Name, ReasonBadArchive, err.Error()) {
 				return false, nil
 			}
 			continue
@@ -98,17 +113,21 @@ func (e *entries) zip(w *window, size int64) (more bool, err error) {
 			return false, nil
 		}
 	}
-	if e.bomb(size) {
-		return e.reject("", ReasonBomb, fmt.Sprintf("%d bytes out of %d; the rest of the archive is not read", e.out, size)), nil
+	if e.bomb() {
+		return e.burst(), nil
 	}
 	return true, nil
 }
 
-func (e *entries) bomb(in int64) bool { return e.out > bombFloor && e.out/bombRatio > in }
+func (e *entries) bomb() bool { return e.out > bombFloor && e.out/bombRatio > e.in() }
 
-// readTar cuts the pages and texts in a tar archive. It reports whether more may be yielded.
+func (e *entries) burst() bool {
+	return e.reject("", ReasonBomb, fmt.Sprintf("%d bytes out of %d; the rest of the archive is not read", e.out, e.in()))
+}
+
+// readTar cuts the files in a tar archive, as ZipDocuments does. It reports whether more may be yielded.
 func readTar(s *source, name string, c *cutter) bool {
-	e := &entries{c: c, source: name, failed: s.failure}
+	e := &entries{ctx: s.ctx, c: c, source: name, failed: s.failure, in: func() int64 { return s.raw.n }}
 	archive := tar.NewReader(s)
 	for {
 		header, err := archive.Next()
@@ -127,6 +146,9 @@ func readTar(s *source, name string, c *cutter) bool {
 		}
 		if !e.entry(header.Name, archive) {
 			return false
+		}
+		if e.bomb() && s.failure() == nil && s.damaged == nil {
+			return e.burst()
 		}
 	}
 }
@@ -147,33 +169,47 @@ func (e *entries) entry(name string, r io.Reader) bool {
 	if strings.HasPrefix(base, ".") || strings.HasPrefix(name, "__MACOSX/") {
 		return true // what tools leave behind
 	}
-	ext := strings.ToLower(path.Ext(base))
-	format, known := formatsByName[ext]
-	switch {
-	case format == FormatHTML || format == FormatText:
-	case known || ext != "" && !strings.ContainsAny(ext, "0123456789-_ "):
-		return e.reject(name, ReasonNotText, "neither a page nor a text by its name")
+	ext := path.Ext(bareName(base))
+	format := formatsByName[ext]
+	if !inside(format) && (format != "" || ext != "" && !strings.ContainsAny(ext, "0123456789-_ ")) {
+		return e.reject(name, ReasonNotText, "neither a page, a text, JSONL nor a crawl by its name")
 	}
-	limit := e.c.opts.Bounds.MaxDocumentBytes
-	body, err := io.ReadAll(io.LimitReader(r, limit+1))
-	e.out += int64(len(body))
-	switch {
-	case e.failed() != nil:
-		return true // said by who began
-	case int64(len(body)) > limit:
-		return e.reject(name, ReasonTooLarge, fmt.Sprintf("more than %d bytes", limit))
-	case err != nil:
-		return e.reject(name, ReasonBadArchive, err.Error())
-	}
-	if e.c.opts.Format == FormatHTML || e.c.opts.Format == FormatText {
-		format = e.c.opts.Format
-	}
-	if format == "" {
-		if format = sniff("", body[:min(len(body), 1024)]); format != FormatHTML {
-			format = FormatText
+	s := newSource(e.ctx, readerFunc(func(p []byte) (int, error) { return e.read(r, p) }))
+	defer s.close()
+	s.spend = func(n int64) {
+		if e.out += n; e.bomb() && s.raw.err == nil {
+			s.raw.err = errBomb
 		}
 	}
-	return e.c.document(e.at(name), format, body, "")
+	if inside(e.c.opts.Format) {
+		format = e.c.opts.Format
+	} else if format == "" {
+		if format = sniff("", s.peek()); !inside(format) {
+			return e.reject(name, ReasonNotText, "a "+format+" file, which is not read inside an archive")
+		}
+	}
+	if !readDocuments(s, place{e.source, e.at(name).document}, format, e.c) {
+		return false
+	}
+	reason, detail := s.damage()
+	switch {
+	case e.failed() != nil || e.bomb():
+		return true // said by who began
+	case s.raw.err != nil:
+		return e.reject(name, ReasonBadArchive, s.raw.err.Error())
+	case reason != "":
+		return e.reject(name, reason, detail)
+	}
+	return true
+}
+
+// read reads bytes of an entry as they lie in the archive.
+func (e *entries) read(r io.Reader, p []byte) (int, error) {
+	n, err := r.Read(p)
+	if e.out += int64(n); e.bomb() {
+		return 0, errBomb
+	}
+	return n, err
 }
 
 func (e *entries) at(name string) origin {

@@ -122,7 +122,7 @@ func TestArchiveBounds(t *testing.T) {
 		{"nothing", nil, DocumentOptions{}, "bad_archive"},
 		{"no files", zipOf(t), DocumentOptions{}, ""},
 		{"large entry", large, DocumentOptions{Bounds: Bounds{MaxDocumentBytes: 1 << 20}}, "too_large b.html"},
-		{"bomb", burst, DocumentOptions{Language: "any"}, "no_content no_content no_content bomb"},
+		{"bomb", burst, DocumentOptions{Language: "any"}, "no_content no_content bomb"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

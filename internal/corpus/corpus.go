@@ -28,7 +28,7 @@ import (
 )
 
 // Rules is raised whenever equal bytes and options give other rows than before.
-const Rules = 3
+const Rules = 4
 
 // Stage is the name that rejects of this package carry.
 const Stage = "ingest"

@@ -7,21 +7,23 @@ import (
 
 // readWARC cuts the pages of a crawl: the HTML among its responses, and the texts of conversion records. A page's
 // document is its address.
-func readWARC(s *source, name string, c *cutter) bool {
-	w := newWARCReader(s, name)
+func readWARC(s *source, p place, c *cutter) bool {
+	w := newWARCReader(s, p.name())
 	limit := c.opts.Bounds.MaxDocumentBytes + maxHTTPHeader
 	for {
 		rec, block, bad, ok := w.next(limit)
 		if !ok {
 			return true
 		}
-		at := origin{source: name, document: rec.uri}
+		uri, offset := rec.uri, int64(0)
 		if bad.reason != "" {
-			at.document, at.offset = bad.uri, bad.offset
+			uri, offset = bad.uri, bad.offset
 		}
-		if at.document == "" {
-			at.document = "record at byte " + strconv.FormatInt(w.where(), 10)
+		if uri == "" {
+			uri = "record at byte " + strconv.FormatInt(w.where(), 10)
 		}
+		at := p.at(uri)
+		at.offset = offset
 		var more bool
 		switch {
 		case bad.reason != "":

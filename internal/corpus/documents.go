@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,7 @@ const (
 	FormatJSONL = "jsonl" // one document a line
 	FormatWARC  = "warc"  // a crawl: pages (WARC) or their texts (WET), each named by its address
 	FormatWET   = "wet"   // the same
-	FormatTar   = "tar"   // an archive of pages and texts
+	FormatTar   = "tar"   // an archive of files in the formats above
 
 	FormatZip     = "zip"     // the same, read by ZipDocuments
 	FormatParquet = "parquet" // a table, read by DocumentRows and SeedRows
@@ -69,7 +70,13 @@ func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptio
 		s := newSource(ctx, r)
 		defer s.close()
 		c := newCutter(opts, yield)
-		if !readDocuments(s, name, c) {
+		format := opts.Format
+		if format == FormatAuto {
+			format = sniff(name, s.peek())
+		} else if named(name) == FormatTar {
+			format = FormatTar // the format is that of what is inside
+		}
+		if !readDocuments(s, place{source: name}, format, c) {
 			return
 		}
 		if err := s.failure(); err != nil {
@@ -82,24 +89,42 @@ func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptio
 	}
 }
 
-// readDocuments reports whether more may be yielded.
-func readDocuments(s *source, name string, c *cutter) bool {
-	format := c.opts.Format
-	if format == FormatAuto {
-		format = sniff(name, s.peek())
+// place is a file, or a file inside an archive.
+type place struct{ source, member string }
+
+// whole is the origin of the file as one document.
+func (p place) whole() origin {
+	if p.member == "" {
+		return origin{source: p.source, document: documentName(p.source)}
 	}
+	return origin{source: p.source, document: p.member}
+}
+
+// at is the origin of one of its documents.
+func (p place) at(document string) origin {
+	if p.member != "" {
+		document = p.member + "#" + document
+	}
+	return origin{source: p.source, document: document}
+}
+
+// name is what tells the format.
+func (p place) name() string { return cmp.Or(p.member, p.source) }
+
+// readDocuments reports whether more may be yielded.
+func readDocuments(s *source, p place, format string, c *cutter) bool {
 	switch format {
 	case FormatJSONL:
-		return readJSONL(s, name, c)
+		return readJSONL(s, p, c)
 	case FormatWARC, FormatWET:
-		return readWARC(s, name, c)
+		return readWARC(s, p, c)
 	case FormatTar:
-		return readTar(s, name, c)
+		return readTar(s, p.source, c)
 	case FormatZip, FormatParquet:
 		s.raw.err = ErrRandomAccess
 		return true
 	}
-	at := origin{source: name, document: documentName(name)}
+	at := p.whole()
 	body, err := io.ReadAll(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1))
 	if err != nil {
 		return true // said by failure or damage
@@ -137,10 +162,10 @@ func (c *cutter) document(at origin, format string, body []byte, contentType str
 }
 
 // readJSONL cuts each line's text.
-func readJSONL(s *source, name string, c *cutter) bool {
+func readJSONL(s *source, p place, c *cutter) bool {
 	lines := newLineReader(s, c.opts.Bounds.MaxLineBytes)
 	for lines.next() {
-		at := origin{source: name, document: strconv.FormatInt(lines.number, 10)}
+		at := p.at(strconv.FormatInt(lines.number, 10))
 		if s.ctx.Err() != nil {
 			return true // said by failure
 		}

@@ -49,6 +49,7 @@ type source struct {
 	release func() // of unpack
 	out     int64
 	damaged error
+	spend   func(n int64) // told of every byte that comes out of compression; nil: nobody asks
 }
 
 // rawReader counts bytes and remembers the first error that is not the end.
@@ -137,6 +138,9 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func (s *source) inflate(p []byte) (int, error) {
 	n, err := s.unpack.Read(p)
 	s.out += int64(n)
+	if s.spent(n); s.raw.err != nil {
+		return 0, s.raw.err
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.damaged = err
 		return n, err
@@ -146,6 +150,13 @@ func (s *source) inflate(p []byte) (int, error) {
 		return 0, errBomb
 	}
 	return n, err
+}
+
+// spent tells of bytes that came out of compression.
+func (s *source) spent(n int) {
+	if s.spend != nil {
+		s.spend(int64(n))
+	}
 }
 
 // Read returns decompressed bytes; those before a damage come first.
@@ -212,16 +223,23 @@ var formatsByName = map[string]string{
 	".tar": FormatTar, ".tgz": FormatTar, ".zip": FormatZip, ".parquet": FormatParquet,
 }
 
-// sniff names the format of a document by its name, then by its first bytes.
-func sniff(name string, head []byte) string {
+// bareName returns a name in lower case without the ending of its compression.
+func bareName(name string) string {
 	name = strings.ToLower(name)
 	for _, packed := range []string{".gz", ".gzip", ".zst", ".zstd"} {
 		if bare, ok := strings.CutSuffix(name, packed); ok {
-			name = bare
-			break
+			return bare
 		}
 	}
-	if format, ok := formatsByName[path.Ext(name)]; ok {
+	return name
+}
+
+// named returns the format that a name tells, or nothing.
+func named(name string) string { return formatsByName[path.Ext(bareName(name))] }
+
+// sniff names the format of a document by its name, then by its first bytes.
+func sniff(name string, head []byte) string {
+	if format := named(name); format != "" {
 		return format
 	}
 	switch {

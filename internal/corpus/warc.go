@@ -71,6 +71,9 @@ func (w *warcReader) inflate(p []byte) (int, error) {
 	}
 	n, err := w.gz.Read(p)
 	w.out += int64(n)
+	if w.src.spent(n); w.src.raw.err != nil {
+		return 0, w.src.raw.err
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.broken = err
 	} else if w.out > memberFloor && w.out/bombRatio > w.tape.offset()-w.start {
