@@ -19,12 +19,17 @@ type Options struct {
 	// Scan is how many ratings of each iteration are read, from the first partitions, which are a fair sample
 	// because ids are digests; default 100,000. Counts and histograms are exact whatever it is.
 	Scan int64
-	// PerScore is how many pairs are shown for each score; default 4.
+	// PerScore is how many pairs are shown for each score; default 12.
 	PerScore int
 	// PerReason is how many rejected rows are shown for each reason; default 3.
 	PerReason int
 	// MaxText is how many characters of a text are kept; default 3,000.
 	MaxText int
+	// Instructions is how many instructions of a set are looked at for their verbs and for near-duplicates; default 3,000, which
+	// takes about three seconds. Negative: none.
+	Instructions int
+	// Memo, where set, spares looking again at what was looked at before.
+	Memo *Memo
 }
 
 func (o Options) withDefaults() Options {
@@ -32,13 +37,16 @@ func (o Options) withDefaults() Options {
 		o.Scan = 100_000
 	}
 	if o.PerScore <= 0 {
-		o.PerScore = 4
+		o.PerScore = 12
 	}
 	if o.PerReason <= 0 {
 		o.PerReason = 3
 	}
 	if o.MaxText <= 0 {
 		o.MaxText = 3000
+	}
+	if o.Instructions == 0 {
+		o.Instructions = 3000
 	}
 	return o
 }
@@ -51,7 +59,7 @@ func Build(ctx context.Context, st *blob.Store, in Input, opt Options) (Data, er
 	for _, step := range []struct {
 		name string
 		do   func() error
-	}{{"datasets", b.datasets}, {"ratings", b.ratings}, {"rejected rows", b.rejections}} {
+	}{{"datasets", b.datasets}, {"ratings", b.ratings}, {"rejected rows", b.rejections}, {"funnels", b.funnels}, {"instructions", b.variety}, {"evaluations", b.evidence}} {
 		if err := step.do(); err != nil {
 			return Data{}, fmt.Errorf("report of %s: %s: %w", in.Run, step.name, err)
 		}
@@ -74,6 +82,12 @@ type madeSet struct {
 	m    dataset.Manifest
 }
 
+// Names of steps on the way from sources to training sets.
+const (
+	stepSeeds    = "Seed pairs"
+	stepSegments = "Segments"
+)
+
 // datasets reads the manifests and fills in everything that follows from them exactly.
 func (b *builder) datasets() error {
 	in := &b.d.Input
@@ -83,8 +97,8 @@ func (b *builder) datasets() error {
 		paper     *Paper
 	}
 	wants := []want{
-		{"Seed pairs", "Seed pairs D", in.Seeds, paperSeed},
-		{"Segments", "", in.Segments, nil},
+		{stepSeeds, "Seed pairs D", in.Seeds, paperSeed},
+		{stepSegments, "", in.Segments, nil},
 		{"Instructions written", "All of A", in.Candidates, paperA},
 	}
 	for _, r := range in.Rounds {
@@ -141,8 +155,8 @@ func (b *builder) lineage(names map[string]string) {
 		}
 		l.Detail = strings.Join(detail, ", ")
 		b.d.Lineage = append(b.d.Lineage, l)
-		if s.name == "Segments" {
-			model("M_yx", "the backward model, which writes instructions", b.d.Backward, "Base model", "Seed pairs")
+		if s.name == stepSegments {
+			model("M_yx", "the backward model, which writes instructions", b.d.Backward, "Base model", stepSeeds)
 		}
 		for _, r := range b.d.Rounds {
 			if r.Training.Dir == s.ref.Dir && !r.Training.IsZero() {
@@ -234,9 +248,7 @@ func (b *builder) rejected(s madeSet) (map[string][]Example, error) {
 		if _, counted := s.m.Reasons[r.Reason]; !counted || len(found[r.Reason]) >= b.opt.PerReason {
 			continue
 		}
-		found[r.Reason] = append(found[r.Reason], Example{
-			Detail: clip(r.Detail, 300), Instruction: clip(r.Instruction, 400), Text: clip(r.Text, 600), Source: place(r.Source, r.Document, r.Offset),
-		})
+		found[r.Reason] = append(found[r.Reason], exampleOf(r))
 		if len(found[r.Reason]) == b.opt.PerReason {
 			missing--
 		}

@@ -103,8 +103,13 @@ type Data struct {
 	Samples    []ScoreGroup `json:"samples"` // of the newest ratings, highest score first
 	Lineage    []Lineage    `json:"lineage"`
 	// Scanned is how many ratings the figures marked as sampled come from; Partial says that there are more.
-	Scanned int64 `json:"scanned"`
-	Partial bool  `json:"partial"`
+	Scanned  int64     `json:"scanned"`
+	Partial  bool      `json:"partial"`
+	Funnels  []Funnel  `json:"funnels,omitempty"`
+	Variety  []Variety `json:"variety,omitempty"`
+	Evidence Evidence  `json:"evidence"`
+	// Refresh, where it is not 0, has the page load itself again every so many seconds: the run goes on.
+	Refresh int `json:"-"`
 }
 
 // Flow is one step of the way from what came in to what came out: In = Out + Rejected.

@@ -1,8 +1,10 @@
 package report
 
 import (
-	"bytes"
-	_ "embed"
+	"bufio"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
@@ -11,57 +13,89 @@ import (
 	"unicode/utf8"
 )
 
-//go:embed page.html.tmpl
-var pageText string
+//go:embed *.html.tmpl
+var pageFiles embed.FS
 
 //go:embed style.css
 var styleText string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"style":        func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own file
-	"lede":         lede,
-	"phaseClass":   phaseClass,
-	"sections":     sections,
-	"tiles":        tiles,
-	"mostIn":       mostIn,
-	"num":          num,
-	"dash":         dash,
-	"dash64":       func(n int) string { return dash(int64(n)) },
-	"compact":      compact,
-	"tried":        tried,
-	"onTraining":   onTraining,
-	"paperJudges":  func() any { return selectionQuality },
-	"width":        func(n, most int64) string { return ratio(float64(n), float64(most)) },
-	"share":        func(s float64) string { return ratio(s, 1) },
-	"percent":      func(n, of int64) string { return percentOf(float64(n) / float64(max(of, 1))) },
-	"percentOf":    percentOf,
-	"heat":         heat,
-	"inc":          func(i int) int { return i + 1 },
-	"histogram":    histogram,
-	"length":       length,
-	"text":         text,
-	"whole":        whole,
-	"scores":       scores,
-	"short":        short,
-	"words":        words,
-	"took":         took,
-	"cost":         cost,
-	"usd":          usd,
-	"budget":       budget,
-	"when":         when,
-	"until":        endOf,
-	"notExpressed": notExpressed,
-	"web":          web,
-}).Parse(pageText))
+//go:embed script.js
+var scriptText string
 
-// HTML writes the report as one page that loads nothing, runs no script, and reads in light, dark and on paper.
-// Every text of the run is foreign and escaped.
+// scriptHash allows the page's own script and no other.
+func scriptHash() string {
+	sum := sha256.Sum256([]byte(scriptText))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
+	"style":         func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own file
+	"script":        func() template.JS { return template.JS(scriptText) },  //nolint:gosec // our own file
+	"scriptHash":    scriptHash,
+	"cards":         cards,
+	"iterations":    iterations,
+	"funnelSteps":   funnelSteps,
+	"sourceName":    sourceName,
+	"reasonsOf":     reasonsOf,
+	"contamination": contamination,
+	"masked":        masked,
+	"sum":           sum,
+	"moments":       moments,
+	"spread":        spread,
+	"rate":          rate,
+	"rest":          func(s float64) string { return ratio(1-s, 1) },
+	"verdict":       verdict,
+	"driftShare":    driftShare,
+	"scalingChart":  scalingChart,
+	"sunburst":      sunburst,
+	"hue":           hue,
+	"paperRates":    func() any { return paperRates },
+	"paperScaling":  func() any { return paperScaling },
+	"num64":         func(n any) string { return num(whole64(n)) },
+	"count64":       func(p []Sample) int64 { return int64(len(p)) },
+	"lede":          lede,
+	"phaseClass":    phaseClass,
+	"sections":      sections,
+	"mostIn":        mostIn,
+	"num":           num,
+	"dash":          dash,
+	"dash64":        func(n int) string { return dash(int64(n)) },
+	"compact":       compact,
+	"tried":         tried,
+	"onTraining":    onTraining,
+	"paperJudges":   func() any { return selectionQuality },
+	"width":         func(n, most int64) string { return ratio(float64(n), float64(most)) },
+	"share":         func(s float64) string { return ratio(s, 1) },
+	"percent":       func(n, of int64) string { return percentOf(float64(n) / float64(max(of, 1))) },
+	"percentOf":     percentOf,
+	"heat":          heat,
+	"inc":           func(i int) int { return i + 1 },
+	"histogram":     histogram,
+	"length":        length,
+	"text":          text,
+	"whole":         whole,
+	"scores":        scores,
+	"short":         short,
+	"words":         words,
+	"took":          took,
+	"cost":          cost,
+	"usd":           usd,
+	"budget":        budget,
+	"when":          when,
+	"until":         endOf,
+	"notExpressed":  notExpressed,
+	"web":           web,
+}).ParseFS(pageFiles, "*.html.tmpl"))
+
+// HTML writes the report as one page that loads nothing, and reads in light, dark, on a phone, on paper and without its script,
+// which only finds pairs. Every text of the run is foreign and escaped. What was written before an error is no whole page.
 func HTML(w io.Writer, d Data) error {
-	var b bytes.Buffer
-	if err := page.Execute(&b, d); err != nil {
-		return fmt.Errorf("write report of %s: %w", d.Run, err)
+	out := bufio.NewWriterSize(w, 64<<10)
+	err := page.Execute(out, d)
+	if err == nil {
+		err = out.Flush()
 	}
-	if _, err := w.Write(b.Bytes()); err != nil {
+	if err != nil {
 		return fmt.Errorf("write report of %s: %w", d.Run, err)
 	}
 	return nil
@@ -74,14 +108,19 @@ func sections(d Data) (out []section) {
 		section
 		has bool
 	}{
-		{section{"flow", "In and out"}, len(d.Flow) > 0},
-		{section{"scores", "Scores"}, len(d.Histograms) > 0},
-		{section{"judge", "Judge quality"}, len(tried(d)) > 0},
-		{section{"changes", "Judges"}, len(d.Changes) > 0},
+		{section{"iterations", "Iterations"}, len(iterations(d)) > 0},
 		{section{"sets", "Sets"}, len(d.Sets) > 0},
-		{section{"samples", "Pairs"}, len(d.Samples) > 0},
+		{section{"flow", "Funnel"}, len(d.Flow) > 0},
 		{section{"rejected", "Rejected"}, true},
+		{section{"scores", "Ratings"}, len(d.Histograms) > 0},
+		{section{"changes", "Judges"}, len(d.Changes) > 0},
+		{section{"judge", "Calibration"}, len(tried(d)) > 0 || len(d.Evidence.Labelled) > 0},
+		{section{"winrates", "Win rates"}, true},
+		{section{"scaling", "Scaling"}, true},
+		{section{"drift", "Drift"}, true},
+		{section{"diversity", "Diversity"}, true},
 		{section{"cost", "Cost"}, true},
+		{section{"samples", "Pairs"}, len(d.Samples) > 0},
 		{section{"lineage", "Lineage"}, len(d.Lineage) > 0},
 		{section{"spec", "Spec"}, d.Spec != ""},
 	} {

@@ -22,6 +22,23 @@ var selectionQuality = []struct {
 	Precision, Recall float64
 }{{"M₀", 0.44, 0.09}, {"M₁", 0.52, 0.44}, {"GPT-4", 0.88, 0.92}}
 
+// paperRates are win rates of AlpacaEval 1 as the paper tells them, in percent.
+var paperRates = []struct {
+	Model string
+	Rate  float64
+}{
+	{"GPT-4", 95.28}, {"LLaMA2-Chat 70B", 92.66}, {"Humpback 70B (LLaMA 2)", 87.94}, {"Humpback 65B", 83.71}, {"Humpback 33B", 79.84},
+	{"Guanaco 65B", 71.80}, {"OASST-RLHF 33B", 66.52}, {"LIMA 65B", 62.70},
+}
+
+// paperScaling are the paper's coefficients of win rate = α log N + C for models of 7B; the base of the logarithm is not told.
+var paperScaling = []struct {
+	Data  string
+	Alpha float64
+}{
+	{"Humpback", 6.95}, {"WizardLLM", 5.69}, {"Alpaca-GPT4", 5.40}, {"Vicuna", 4.53}, {"OA", 4.43}, {"LIMA", 2.86}, {"Alpaca", 1.99}, {"FLAN v2", 0.22},
+}
+
 // meanings explains reasons for turning a row away that a reader may not guess.
 var meanings = map[string]string{
 	"too_short":               "shorter than a segment may be",
@@ -44,6 +61,7 @@ var meanings = map[string]string{
 	"answer_too_long":         "the answer is longer than what was asked for may be",
 	"answer_empty":            "the answer is empty",
 	"answer_echoes_prompt":    "the answer repeats the question",
+	"contaminated":            "shares an n-gram with an evaluation set",
 	"below_threshold":         "rated, and not good enough for the training set",
 	"no_instruction":          "the backward model wrote no usable instruction",
 	"refusal":                 "the model declined to answer",

@@ -25,6 +25,15 @@ func num(n int64) string {
 	return sign + s
 }
 
+// whole64 is an int or int64 as an int64.
+func whole64(n any) int64 {
+	if n, ok := n.(int); ok {
+		return int64(n)
+	}
+	v, _ := n.(int64)
+	return v
+}
+
 func dash(n int64) string {
 	if n == 0 {
 		return "–"
@@ -228,42 +237,11 @@ func onTraining(rounds []Round) bool {
 	return slices.ContainsFunc(rounds, func(r Round) bool { return r.Calibration != nil && r.Calibration.OnTraining })
 }
 
-type tile struct{ Label, Value, Sub string }
-
-func tiles(d Data) []tile {
-	rows, selected, model := final(d)
-	out := []tile{
-		{"Seed pairs", num(d.Seeds.Rows), rejectedOf(d.Seeds)},
-		{"Segments", num(d.Segments.Rows), rejectedOf(d.Segments)},
-		{"Instructions written", num(d.Candidates.Rows), rejectedOf(d.Candidates)},
-	}
-	if rows > 0 {
-		out = append(out, tile{"Training set of " + model, num(rows), num(selected) + " selected from A"})
-	} else {
-		out = append(out, tile{"Training set", "–", "not made yet"})
-	}
-	done := int64(len(d.Histograms))
-	out = append(out,
-		tile{"Iterations", fmt.Sprintf("%d of %d", done, d.Iterations), fmt.Sprintf("kept from score %g", d.Threshold)},
-		tile{"Model calls", num(d.Spent.Calls), compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens"},
-		tile{"Cost of calls", cost(d.Spent), trainingCost(d.Trainings)},
-		tile{"Time", took(d.StartedAt, endOf(d)), d.Phase},
-	)
-	return out
-}
-
 func endOf(d Data) time.Time {
 	if d.EndedAt.IsZero() {
 		return d.At
 	}
 	return d.EndedAt
-}
-
-func rejectedOf(r dataset.Ref) string {
-	if r.IsZero() {
-		return "not made yet"
-	}
-	return num(r.Rejected) + " rejected"
 }
 
 func trainingCost(trainings []Training) string {
