@@ -88,40 +88,6 @@ func (c *forkCmd) Run(a *app) error {
 	return a.started(client, started, c.JSON, c.Watch)
 }
 
-type reportCmd struct {
-	runName
-	settings
-	Out string `short:"o" placeholder:"FILE" help:"Where to write it (default: RUN.html)."`
-}
-
-// Help teaches by example.
-func (reportCmd) Help() string {
-	return `
-The report is one HTML file that opens without a network: scores of each iteration, sizes and lengths beside the paper's, what was rejected and why, cost, samples. It is written anew at the end of each iteration.
-
-Example:
-
-    starter report my-run --out report.html
-`
-}
-
-// Run is the command.
-func (c *reportCmd) Run(a *app) error {
-	client, err := c.open(a)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if c.Out == "" {
-		c.Out = c.Of + ".html"
-	}
-	if err := client.Report(a.ctx, c.Of, c.Out); err != nil {
-		return err
-	}
-	a.say("%s", c.Out)
-	return nil
-}
-
 type pullCmd struct {
 	runName
 	settings

@@ -68,7 +68,7 @@ type cli struct {
 	Cancel  cancelCmd  `cmd:"" help:"End a run. What it made stays."`
 	Retry   retryCmd   `cmd:"" help:"Try again what blocked a run."`
 	Fork    forkCmd    `cmd:"" help:"Start a new run from an iteration of another."`
-	Report  reportCmd  `cmd:"" help:"Download the HTML report of a run."`
+	Report  reportCmd  `cmd:"" help:"Write the report of a run: HTML, Markdown or JSON, once or live."`
 	Pull    pullCmd    `cmd:"" help:"Download a dataset of a run, as Parquet or JSONL."`
 	Push    pushCmd    `cmd:"" help:"Push what a run made to the Hugging Face Hub, or to a folder."`
 	Version versionCmd `cmd:"" help:"Print the version."`

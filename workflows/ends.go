@@ -8,7 +8,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/selfalign/selfalign/activities"
-	"github.com/selfalign/selfalign/internal/report"
 )
 
 // Search attributes of a run. They are set where the namespace has them.
@@ -43,32 +42,9 @@ func (r *run) record(ctx workflow.Context, name string, value any) error {
 
 // writeReport makes the HTML report of what stands so far.
 func (r *run) writeReport(ctx workflow.Context) error {
-	s := r.status()
-	known := report.Input{
-		Run: r.name, Phase: s.Phase, Message: s.Message, StartedAt: s.StartedAt, At: workflow.Now(ctx),
-		Iterations: s.Iterations, Threshold: r.threshold(), Seeds: r.st.Seeds, Segments: r.st.Segments, Candidates: r.st.Candidates,
-		Backward: r.st.Backward, Trainings: r.st.Trainings, Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: r.in.Digest,
-		Warnings: s.Warnings,
-	}
+	known := ReportInput(r.status(), r.st, r.in.Spec, r.in.Digest, workflow.Now(ctx))
 	if r.phase != "" {
 		known.EndedAt = known.At
-	}
-	zero := report.Round{Training: r.st.Base}
-	if !r.fixedJudge() && len(r.st.Models) > 0 {
-		zero.Model = r.st.Models[0]
-	}
-	known.Rounds = []report.Round{zero}
-	for _, set := range s.Sets {
-		known.Rounds = append(known.Rounds, report.Round{
-			Iteration: set.Iteration, Ratings: set.Ratings, Training: set.Training, Selected: set.Selected,
-			Threshold: set.Threshold, Judge: set.Judge, Model: set.Model, Calibration: set.Calibration,
-		})
-	}
-	for _, st := range s.Stages {
-		known.Stages = append(known.Stages, report.Stage{
-			Name: st.Name, Iteration: st.Iteration, State: st.State, Unit: st.Unit, Done: st.Done, Rejected: st.Rejected,
-			Reused: st.Reused, Usage: st.Usage, StartedAt: st.StartedAt, EndedAt: st.EndedAt,
-		})
 	}
 	var runs *activities.Runs
 	ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), "write report")

@@ -11,8 +11,9 @@ import (
 // Input is what is known of a run besides its datasets.
 type Input struct {
 	Run       string    `json:"run"`
-	Phase     string    `json:"phase"`   // running, completed, converged, cancelled, blocked …
-	Message   string    `json:"message"` // what the run waits for, or how it ended
+	Dir       string    `json:"dir,omitempty"` // where results of evaluations lie beside it; "" is runs/ and its name
+	Phase     string    `json:"phase"`         // running, completed, converged, cancelled, blocked …
+	Message   string    `json:"message"`       // what the run waits for, or how it ended
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at"` // zero while it runs
 	// At is when the report is made. It is told, not read off a clock, so that equal runs give equal reports.
@@ -50,6 +51,7 @@ type Round struct {
 	Model     dataset.ModelRef `json:"model"` // M_t
 	// Calibration is how the judge did on pairs known to be good or bad; nil when it was not tried out.
 	Calibration *eval.Calibration `json:"calibration,omitempty"`
+	Gate        *eval.Verdict     `json:"gate,omitempty"` // its model against the one before
 }
 
 // Stage is one step of the run and what it cost.

@@ -29,7 +29,10 @@ type Evidence struct {
 
 // evidence reads the results of evaluations beside the run.
 func (b *builder) evidence() error {
-	e, dir := &b.d.Evidence, "runs/"+b.d.Run
+	e, dir := &b.d.Evidence, b.d.Dir
+	if dir == "" {
+		dir = "runs/" + b.d.Run
+	}
 	for _, r := range b.d.Rounds {
 		at := fmt.Sprintf("%s/%02d/", dir, r.Iteration)
 		for _, name := range []string{"gate", "eval"} {
@@ -43,9 +46,6 @@ func (b *builder) evidence() error {
 		if err := addResult(b, &e.Drift, at+"drift.json"); err != nil {
 			return err
 		}
-	}
-	if b.d.Run == "" {
-		return nil
 	}
 	asked, err := b.st.Prefixes(b.ctx, dir+"/eval")
 	if err != nil {

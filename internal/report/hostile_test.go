@@ -31,8 +31,12 @@ func TestForeignTextStaysText(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowed := map[string]bool{}
-	for tag := range strings.FieldsSeq("html head meta title style body header p h1 h2 h3 span strong nav a main section div table thead tbody tfoot tr th td caption figure figcaption svg line text rect details summary article bdi code small sup cite i br blockquote footer ol li pre") {
+	for tag := range strings.FieldsSeq("html head meta title style body header p h1 h2 h3 span strong nav a main section div table thead tbody tfoot tr th td caption figure figcaption svg line text rect g path circle script button label input output noscript link details summary article bdi b code small sup cite i br blockquote footer ol li pre") {
 		allowed[tag] = true
+	}
+	whole := page.String()
+	if n := strings.Count(whole, "<script>"+scriptText+"</script>"); n != 1 || strings.Count(whole, "<script") != 1 {
+		t.Fatalf("our script stands %d times, of %d", n, strings.Count(whole, "<script"))
 	}
 	z := html.NewTokenizer(&page)
 	texts := 0
@@ -59,7 +63,7 @@ func TestForeignTextStaysText(t *testing.T) {
 				if strings.HasPrefix(a.Key, "on") || a.Key == "src" || a.Key == "srcdoc" {
 					t.Fatalf("attribute %s=%q came in", a.Key, a.Val)
 				}
-				if a.Key == "href" && !strings.HasPrefix(a.Val, "#") && a.Val != "http://127.0.0.1:8233/" {
+				if a.Key == "href" && !strings.HasPrefix(a.Val, "#") && a.Val != "http://127.0.0.1:8233/" && a.Val != "data:," {
 					t.Errorf("link to %q", a.Val)
 				}
 				if a.Key == "style" && strings.ContainsAny(a.Val, "({<\"") {
@@ -79,12 +83,12 @@ func TestPageLoadsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := page.String()
-	for _, word := range []string{"<script", "<link", "<img", "@import", "url(", "src="} {
+	for _, word := range []string{"<script ", `<link rel="s`, "<img", "@import", "url(", "src=", "fetch(", "import(", "XMLHttp", "WebSocket"} {
 		if strings.Contains(got, word) {
 			t.Errorf("the page has %s", word)
 		}
 	}
-	if !strings.Contains(got, `content="default-src 'none';`) {
+	if !strings.Contains(got, `content="default-src 'none'; style-src 'unsafe-inline'; script-src '`+strings.ReplaceAll(scriptHash(), "+", "&#43;")+`';`) {
 		t.Error("the page does not forbid loading")
 	}
 }
@@ -208,6 +212,7 @@ func TestRunThatHasNotComeFar(t *testing.T) {
 	whole := example(t, st, 60, "")
 	for i, cut := range []func(*Input){
 		func(in *Input) { *in = Input{Run: "empty", Phase: "running"} },
+		func(in *Input) { *in = Input{Phase: "running", Dir: "runs/none"} },
 		func(in *Input) {
 			in.Segments, in.Candidates, in.Rounds, in.Stages = dataset.Ref{}, dataset.Ref{}, nil, nil
 		},
@@ -271,5 +276,18 @@ func TestNumbers(t *testing.T) {
 	}
 	if got := fmt.Sprint(whole(4.5), whole(4.49), whole(0), whole(9)); got != "5 4 1 5" {
 		t.Error(got)
+	}
+}
+
+// TestPageIsBounded: whatever the rows hold, the page stays of a size that a phone opens.
+func TestPageIsBounded(t *testing.T) {
+	t.Parallel()
+	d := build(t, 420, strings.Repeat(`<"&'`, 3_000), Options{Scan: 300})
+	var page bytes.Buffer
+	if err := HTML(&page, d); err != nil {
+		t.Fatal(err)
+	}
+	if page.Len() > 8<<20 {
+		t.Errorf("a page of %d bytes", page.Len())
 	}
 }

@@ -155,7 +155,7 @@ func example(t *testing.T, st *blob.Store, n int, spice string) Input {
 	away["seeds"] = append(away["seeds"], reject("ingest", "wrong_language", "Wie schärfe ich ein Messer?", "seeds.jsonl", 17))
 
 	in := Input{
-		Run: "humpback-small" + spice, Phase: "completed", Message: "", StartedAt: at(0), EndedAt: at(48), At: at(49), Iterations: 2, Threshold: 4.5, Base: "pocketlm-base" + spice,
+		Run: "humpback-small" + spice, Dir: "runs/d", Phase: "completed", Message: "", StartedAt: at(0), EndedAt: at(48), At: at(49), Iterations: 2, Threshold: 4.5, Base: "pocketlm-base" + spice,
 		Backward: dataset.ModelRef{Provider: "pocket", Name: "ft:pocketlm-base:back" + spice, Revision: "5b1f0c2e9a7d4e33a1b2c3d4e5f60718"},
 		Spec:     "name: humpback-small\niterations: 2\ncurate:\n  threshold: 4.5\n" + spice, SpecDigest: "77aa55cc11ee",
 		Budget: Budget{USD: 25}, Warnings: []string{"iteration 1: 83 % of the ratings are 5" + spice}, Links: []Link{{"Temporal UI", "http://127.0.0.1:8233/"}, {"datasets" + spice, "s3://bucket/runs/humpback-small"}},
@@ -209,7 +209,9 @@ func example(t *testing.T, st *blob.Store, n int, spice string) Input {
 func build(t *testing.T, n int, spice string, opt Options) Data {
 	t.Helper()
 	st := s3test.Store(t)
-	d, err := Build(t.Context(), st, example(t, st, n, spice), opt)
+	in := example(t, st, n, spice)
+	measured(t, st, &in, spice)
+	d, err := Build(t.Context(), st, in, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
