@@ -192,7 +192,7 @@ func (b *browser) picture(name, selector string) {
 	if dir == "" {
 		dir = b.t.TempDir()
 	}
-	clip := b.eval(fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return {x: 0, y: r.y + scrollY, width: innerWidth, height: Math.min(r.height, 8000), scale: 1}; })()`, selector))
+	clip := b.eval(fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return {x: 0, y: r.y + scrollY, width: innerWidth, height: Math.min(r.height, 16000), scale: 1}; })()`, selector))
 	var shot struct{ Data string }
 	b.call("Page.captureScreenshot", params{"format": "png", "captureBeyondViewport": true, "clip": clip}, &shot)
 	b.keep(filepath.Join(dir, name+".png"), shot.Data, 5_000)

@@ -135,8 +135,8 @@ func TestNothingMeasured(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	var page strings.Builder
-	if err := HTML(&page, d); err != nil || strings.Count(page.String(), `class="none"`) != 3 {
-		t.Errorf("%d blanks, %v", strings.Count(page.String(), `class="none"`), err)
+	if err := HTML(&page, d); err != nil || strings.Count(page.String(), `class="blank"`) != 3 {
+		t.Errorf("%d blanks, %v", strings.Count(page.String(), `class="blank"`), err)
 	}
 }
 

@@ -27,8 +27,14 @@ var paperRates = []struct {
 	Model string
 	Rate  float64
 }{
-	{"GPT-4", 95.28}, {"LLaMA2-Chat 70B", 92.66}, {"Humpback 70B (LLaMA 2)", 87.94}, {"Humpback 65B", 83.71}, {"Humpback 33B", 79.84},
-	{"Guanaco 65B", 71.80}, {"OASST-RLHF 33B", 66.52}, {"LIMA 65B", 62.70},
+	{"GPT-4", 95.28},
+	{"LLaMA2-Chat 70B", 92.66},
+	{"Humpback 70B (LLaMA 2)", 87.94},
+	{"Humpback 65B", 83.71},
+	{"Humpback 33B", 79.84},
+	{"Guanaco 65B", 71.80},
+	{"OASST-RLHF 33B", 66.52},
+	{"LIMA 65B", 62.70},
 }
 
 // paperScaling are the paper's coefficients of win rate = α log N + C for models of 7B; the base of the logarithm is not told.

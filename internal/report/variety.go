@@ -14,7 +14,7 @@ import (
 // Variety is how varied the instructions of one set are.
 type Variety struct {
 	Set  string `json:"set"`
-	Rows int64  `json:"rows"` // instructions in the set; of a training set those from A and the seeds together
+	Rows int64  `json:"rows"` // instructions in the set
 	// Looked is how many instructions were looked at: the first by id, which are a fair sample because ids are digests.
 	Looked   int64                 `json:"looked"`
 	Found    int64                 `json:"found"`    // of them with a root verb and a direct object
@@ -49,14 +49,14 @@ func (b *builder) variety() error {
 	}
 	if s, ok := b.set(b.d.Seeds); ok && s.m.Rows > 0 {
 		rows := dataset.Rows[dataset.Seed](b.ctx, b.st, s.ref)
-		if err := b.addVariety("Seed pairs D", s, texts(rows, func(r dataset.Seed) string { return r.Instruction })); err != nil {
+		if err := b.addVariety("Seed pairs D", s, s.m.Rows, texts(rows, func(r dataset.Seed) string { return r.Instruction })); err != nil {
 			return err
 		}
 	}
 	for _, r := range slices.Backward(b.d.Rounds) {
 		if s, ok := b.set(r.Training); ok && r.Iteration > 0 && r.Selected > 0 {
 			rows := dataset.Rows[dataset.Example](b.ctx, b.st, s.ref)
-			return b.addVariety("Curated set, iteration "+num(int64(r.Iteration)), s, texts(rows, func(r dataset.Example) string {
+			return b.addVariety("Curated set, iteration "+num(int64(r.Iteration)), s, r.Selected, texts(rows, func(r dataset.Example) string {
 				if r.Origin == dataset.OriginSeed {
 					return ""
 				}
@@ -66,7 +66,7 @@ func (b *builder) variety() error {
 	}
 	if s, ok := b.set(b.d.Candidates); ok && s.m.Rows > 0 {
 		rows := dataset.Rows[dataset.Candidate](b.ctx, b.st, s.ref)
-		return b.addVariety("All of A", s, texts(rows, func(r dataset.Candidate) string { return r.Instruction }))
+		return b.addVariety("All of A", s, s.m.Rows, texts(rows, func(r dataset.Candidate) string { return r.Instruction }))
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func texts[T dataset.Row](rows iter.Seq2[T, error], of func(T) string) iter.Seq2
 }
 
 // addVariety looks at the first instructions of a set. Empty ones are not of it.
-func (b *builder) addVariety(name string, s madeSet, instructions iter.Seq2[string, error]) error {
+func (b *builder) addVariety(name string, s madeSet, rows int64, instructions iter.Seq2[string, error]) error {
 	key := name + " " + s.m.Digest + " " + num(int64(b.opt.Instructions))
 	if known, ok := b.opt.Memo.get(key); ok {
 		b.d.Variety = append(b.d.Variety, known)
@@ -115,7 +115,7 @@ func (b *builder) addVariety(name string, s madeSet, instructions iter.Seq2[stri
 			break
 		}
 	}
-	v := Variety{Set: name, Rows: s.m.Rows, Looked: tally.Instructions, Found: tally.Found, Distinct: tally.Distinct(), Top: tally.Top(topVerbs, topNouns)}
+	v := Variety{Set: name, Rows: rows, Looked: tally.Instructions, Found: tally.Found, Distinct: tally.Distinct(), Top: tally.Top(topVerbs, topNouns)}
 	matches, err := neardup.Find(instructionRules, slices.Values(looked))
 	if err != nil {
 		return err
