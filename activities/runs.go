@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -101,5 +104,21 @@ func (r *Runs) checkModel(ctx context.Context, provider, model string) error {
 	case llm.ClassQuota:
 		return blocked("quota", what, "raise the quota, then retry")
 	}
+	if e := r.Settings.Providers[provider].InferenceEndpoint; e != nil {
+		if class := llm.ClassOf(err); class == llm.ClassYield || class == llm.ClassPassing {
+			return starting(what)
+		}
+		return blocked("endpoint", what, fmt.Sprintf("make the Inference Endpoint %s/%s run, then retry", e.Namespace, e.Name))
+	}
 	return blocked("endpoint", what, "make "+r.Settings.Providers[provider].URL+" answer for the workers, then retry")
+}
+
+// endpointLook is the time between two looks at an Inference Endpoint that starts.
+const endpointLook = 15 * time.Second
+
+// starting has a preflight look again: an Inference Endpoint that was scaled to zero takes minutes, and no person.
+func starting(err error) error {
+	return temporal.NewApplicationErrorWithOptions(err.Error(), "InferenceEndpointStarts", temporal.ApplicationErrorOptions{
+		Cause: err, NextRetryDelay: endpointLook,
+	})
 }

@@ -289,7 +289,7 @@ func (w Worker) check() problems {
 	for _, name := range names(w.Providers) {
 		at, p := join("providers", name), w.Providers[name]
 		ps.name(at, name)
-		ps.address(at+".url", p.URL)
+		ps.providerAddress(at, p)
 		for _, model := range names(p.Prices) {
 			if strings.Contains(strings.TrimSuffix(model, "*"), "*") {
 				ps.add(join(at+".prices", model), "may have a * at its end only", quote(model), "")

@@ -72,6 +72,7 @@ func (ps *problems) servers(w Worker) {
 		ps.name(at, name)
 		if s.Provider != "" {
 			ps.reference(at+".provider", s.Provider, "provider", w.Providers)
+			ps.addressed(at+".provider", s.Provider, w)
 		}
 		switch s.Backend {
 		case BackendStatic:

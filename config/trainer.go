@@ -15,6 +15,7 @@ func (ps *problems) trainer(at string, t Trainer, w Worker) {
 	switch t.Backend {
 	case BackendOpenAI, BackendTogether:
 		ps.reference(at+".provider", t.Provider, "provider", w.Providers)
+		ps.addressed(at+".provider", t.Provider, w)
 	case BackendHTTP:
 		missing("url", t.URL, "https://host/jobs")
 		missing("secret_env", t.SecretEnv, "the environment variable with the secret that both sides sign with")

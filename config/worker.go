@@ -62,8 +62,10 @@ type Store struct {
 
 // Provider is an OpenAI-compatible endpoint.
 type Provider struct {
-	// Address, with /v1 where the endpoint has it.
-	URL string `yaml:"url" json:"url" jsonschema:"required"`
+	// Address, with /v1 where the endpoint has it; absent only beside inference_endpoint.
+	URL string `yaml:"url" json:"url"`
+	// A Hugging Face Inference Endpoint by its name, in place of url. Key_env names the variable with the token.
+	InferenceEndpoint *InferenceEndpoint `yaml:"inference_endpoint" json:"inference_endpoint"`
 	// Environment variable with the key; absent: no key is sent.
 	KeyEnv string `yaml:"key_env" json:"key_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
 	// The kind of request: chat, or completions for base models without a chat template.

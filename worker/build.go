@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/slurm"
 	"github.com/selfalign/selfalign/internal/finetune/together"
 	"github.com/selfalign/selfalign/internal/finetune/webhook"
+	"github.com/selfalign/selfalign/internal/hfendpoint"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/origin"
@@ -151,7 +153,7 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 		for model, price := range p.Prices {
 			prices[model] = llm.Price{Input: price.Input, CachedInput: price.CachedInput, Output: price.Output, AsOf: price.AsOf}
 		}
-		out[name] = llm.Provider{
+		provider := llm.Provider{
 			Name: name, URL: p.URL, API: p.API, Key: llm.Secret(keyOf(p)()), Timeout: time.Duration(p.Timeout), Prices: prices,
 			Batch: p.Batch, BatchDiscount: p.BatchDiscount,
 			Limits: llm.Limits{
@@ -159,6 +161,12 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 				TokensPerMinute: p.Limits.TokensPerMinute, Workers: p.Limits.Workers,
 			},
 		}
+		if e := p.InferenceEndpoint; e != nil {
+			at := hfendpoint.Config{API: e.API, Namespace: e.Namespace, Name: e.Name, Token: keyOf(p)}
+			provider.URL = at.Base()
+			provider.Wrap = func(next http.RoundTripper) http.RoundTripper { return hfendpoint.New(at, next) }
+		}
+		out[name] = provider
 	}
 	return out, nil
 }

@@ -79,6 +79,9 @@ func New(p Provider, opts ...Option) (*Client, error) {
 	if o.Transport == nil {
 		o.Transport = newTransport(p.Limits.InFlight)
 	}
+	if p.Wrap != nil {
+		o.Transport = p.Wrap(o.Transport)
+	}
 	secrets := []string{p.Key.Reveal(), base.RawQuery}
 	for _, v := range p.Headers {
 		secrets = append(secrets, v)

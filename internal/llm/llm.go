@@ -11,6 +11,7 @@ package llm
 import (
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -51,6 +52,8 @@ type Provider struct {
 	Limits  Limits
 	Prices  map[string]Price // by model name; a name ending in * covers all names that begin with it, the longest wins
 	Timeout time.Duration    // of one attempt; 0: 10 minutes
+
+	Wrap func(http.RoundTripper) http.RoundTripper // what requests go through on their way out; nil: nothing
 
 	Batch         bool    // the endpoint has the Batch API
 	BatchDiscount float64 // share of the price that its Batch API takes off, from 0 to 1

@@ -31,8 +31,12 @@ func (c *Client) Watch(ctx context.Context, run string) (Seen, error) {
 	holdups := make([]string, len(seen.Stages))
 	for i := range seen.Stages {
 		s := &seen.Stages[i]
-		if s.State == workflows.StageRunning && s.WorkflowID != "" {
+		switch {
+		case s.State != workflows.StageRunning:
+		case s.WorkflowID != "":
 			wg.Go(func() { holdups[i] = c.look(ctx, s) })
+		default:
+			wg.Go(func() { holdups[i] = c.lookAtRun(ctx, run) })
 		}
 	}
 	wg.Wait()
@@ -46,6 +50,18 @@ func (c *Client) Watch(ctx context.Context, run string) (Seen, error) {
 		seen.Spent, seen.InDoubt = seen.Spent.Add(s.Usage), seen.InDoubt.Add(s.InDoubt)
 	}
 	return seen, nil
+}
+
+// lookAtRun says what holds up a step that the run's own workflow does.
+func (c *Client) lookAtRun(ctx context.Context, run string) string {
+	described, err := c.Temporal.DescribeWorkflowExecution(ctx, run, "")
+	if err != nil {
+		return ""
+	}
+	if holdup := c.unserved(ctx, described); holdup != "" {
+		return holdup
+	}
+	return failing(described)
 }
 
 // look brings the progress of a stage up to date and says what holds it up. Where the stage cannot be asked, it stays as it
