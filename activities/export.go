@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -21,6 +24,8 @@ type ExportInput struct {
 	Reversed bool        `json:"reversed"` // output → instruction, rendered by the template that inference uses
 	Prompt   string      `json:"prompt"`   // the user's backtranslate template; empty is the embedded one
 	Key      string      `json:"key"`      // of the file in S3
+	// Share of the rows that go into a file of their own beside Key instead, by dataset.HeldOut.
+	Share float64 `json:"share,omitempty"`
 }
 
 // Exported is a training file: JSON lines of chat messages, in the order of row ids, which is a shuffle that never changes.
@@ -28,6 +33,49 @@ type Exported struct {
 	Key      string `json:"key"`
 	Examples int64  `json:"examples"`
 	Digest   string `json:"digest"` // SHA-256 of the file
+	// Validation is the file of the rows held out; "" where there are none.
+	Validation string `json:"validation,omitempty"`
+}
+
+// trainingFile is a training file that is being written to the disk.
+type trainingFile struct {
+	file   *os.File
+	sum    hash.Hash
+	buffer *bufio.Writer
+	lines  *json.Encoder
+	rows   int64
+}
+
+func newTrainingFile() (*trainingFile, error) {
+	file, err := os.CreateTemp("", "selfalign-train-*.jsonl")
+	if err != nil {
+		return nil, fmt.Errorf("export training file: %w", err)
+	}
+	f := &trainingFile{file: file, sum: sha256.New()}
+	f.buffer = bufio.NewWriterSize(io.MultiWriter(file, f.sum), 1<<20)
+	f.lines = json.NewEncoder(f.buffer)
+	f.lines.SetEscapeHTML(false)
+	return f, nil
+}
+
+func (f *trainingFile) remove() {
+	f.file.Close()
+	os.Remove(f.file.Name())
+}
+
+func (f *trainingFile) add(e chatExample) error {
+	if err := f.lines.Encode(e); err != nil {
+		return fmt.Errorf("export training file: %w", err)
+	}
+	f.rows++
+	return nil
+}
+
+func (f *trainingFile) finish() error {
+	if err := errors.Join(f.buffer.Flush(), f.file.Close()); err != nil {
+		return fmt.Errorf("export training file: %w", err)
+	}
+	return nil
 }
 
 type chatExample struct {
@@ -46,17 +94,16 @@ func (s *Sets) ExportTraining(ctx context.Context, in ExportInput) (Exported, er
 	if err != nil {
 		return Exported{}, err
 	}
-	file, err := os.CreateTemp("", "selfalign-train-*.jsonl")
+	train, err := newTrainingFile()
 	if err != nil {
-		return Exported{}, fmt.Errorf("export training file: %w", err)
+		return Exported{}, err
 	}
-	defer os.Remove(file.Name())
-	defer file.Close()
-	digest := sha256.New()
-	buffered := bufio.NewWriterSize(io.MultiWriter(file, digest), 1<<20)
-	lines := json.NewEncoder(buffered)
-	lines.SetEscapeHTML(false)
-	out := Exported{Key: in.Key}
+	defer train.remove()
+	held, err := newTrainingFile()
+	if err != nil {
+		return Exported{}, err
+	}
+	defer held.remove()
 	beat := newHeart(ctx)
 	for row, err := range dataset.Rows[dataset.Example](ctx, s.Store, in.Training) {
 		if err != nil {
@@ -66,21 +113,30 @@ func (s *Sets) ExportTraining(ctx context.Context, in ExportInput) (Exported, er
 		if err != nil {
 			return Exported{}, fmt.Errorf("export row %s: %w", row.ID, err)
 		}
-		if err := lines.Encode(example); err != nil {
-			return Exported{}, fmt.Errorf("export training file: %w", err)
+		to := train
+		if dataset.HeldOut(row.ID, in.Share) {
+			to = held
 		}
-		out.Examples++
+		if err := to.add(example); err != nil {
+			return Exported{}, err
+		}
 		beat.at(1)
 	}
-	if err := buffered.Flush(); err != nil {
-		return Exported{}, fmt.Errorf("export training file: %w", err)
+	if err := errors.Join(train.finish(), held.finish()); err != nil {
+		return Exported{}, err
 	}
-	if err := file.Close(); err != nil {
-		return Exported{}, fmt.Errorf("export training file: %w", err)
+	if train.rows == 0 && held.rows > 0 {
+		return Exported{}, blocked("setting", fmt.Errorf("all %d examples are held out for validation", held.rows), "take model.validation down in a new run, or more seeds")
 	}
-	out.Digest = hex.EncodeToString(digest.Sum(nil))
-	defer beat.keep()() // nothing is counted while the file goes out
-	return out, s.Store.PutFile(ctx, in.Key, file.Name())
+	out := Exported{Key: in.Key, Examples: train.rows, Digest: hex.EncodeToString(train.sum.Sum(nil))}
+	defer beat.keep()() // nothing is counted while the files go out
+	if held.rows > 0 {
+		out.Validation = strings.TrimSuffix(in.Key, ".jsonl") + "-validation.jsonl"
+		if err := s.Store.PutFile(ctx, out.Validation, held.file.Name()); err != nil {
+			return Exported{}, err
+		}
+	}
+	return out, s.Store.PutFile(ctx, in.Key, train.file.Name())
 }
 
 func exampleRenderer(in ExportInput) (func(dataset.Example) (chatExample, error), error) {

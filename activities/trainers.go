@@ -105,7 +105,7 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	ctx, done := outlive(ctx, submitGrace)
 	defer done()
 	id, err := trainer.Backend.Submit(ctx, finetune.Job{
-		Key: key, BaseModel: in.Model.Base, Suffix: strings.ReplaceAll(in.Run, "/", "-") + "-" + in.Name, Training: in.Exported.Key,
+		Key: key, BaseModel: in.Model.Base, Suffix: strings.ReplaceAll(in.Run, "/", "-") + "-" + in.Name, Training: in.Exported.Key, Validation: in.Exported.Validation,
 		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,
 		Artifacts:   fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
 		MaxMicroUSD: in.MaxMicroUSD, Callback: callback,

@@ -90,6 +90,8 @@ type Model struct {
 	Server string `yaml:"server" json:"server"`
 	// Which of its models go on answering when the run has ended, where the server loads or starts them itself: last (the default), all or none.
 	Keep string `yaml:"keep" json:"keep,omitempty" jsonschema:"enum=last,enum=all,enum=none"`
+	// Share of the training set that is held out and given to the trainer as validation set; the same rows in every iteration.
+	Validation float64 `yaml:"validation" json:"validation,omitempty" jsonschema:"minimum=0,maximum=0.5"`
 	// Replaces single hyperparameters of the paper.
 	Hyper Hyper `yaml:"hyperparameters" json:"hyperparameters"`
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path/filepath"
 	"runtime/debug"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/trainset"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 )
@@ -91,10 +93,11 @@ func (c *forkCmd) Run(a *app) error {
 type pullCmd struct {
 	runName
 	settings
-	Set       string `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default})."`
-	Iteration int    `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
-	Out       string `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
-	Format    string `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows."`
+	Set        string  `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default})."`
+	Iteration  int     `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
+	Out        string  `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
+	Format     string  `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl,openai,trl,axolotl,llamafactory" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows; the last four are a training set as these trainers read it."`
+	Validation float64 `default:"-1" placeholder:"SHARE" help:"Share held out for validation, in the formats of trainers (default: that of the run)."`
 }
 
 // Help teaches by example.
@@ -107,6 +110,7 @@ Examples:
     starter pull my-run                                       the newest training set, as Parquet, to my-run-training
     starter pull my-run --set ratings --iteration 1 --out r1
     starter pull my-run --format jsonl --out - | head -1
+    starter pull my-run --format trl --validation 0.05        for load_dataset("my-run-training/messages"), or prompt-completion
 `
 }
 
@@ -114,6 +118,13 @@ Examples:
 func (c *pullCmd) Run(a *app) error {
 	if c.Out == "-" && c.Format != "jsonl" {
 		return usage("Parquet is not written to standard output. Try: --format jsonl, or --out DIR")
+	}
+	trainers := c.Format != "parquet" && c.Format != "jsonl"
+	if trainers && (c.Set != "training" || c.Out == "-") {
+		return usage("format " + c.Format + " is for training sets, in a folder. Try: --set training --out DIR")
+	}
+	if c.Validation != -1 && (!trainers || c.Validation < 0 || c.Validation > 0.5) {
+		return usage("--validation is a share from 0 to 0.5 and goes with the formats of trainers. Try: --format trl --validation 0.05")
 	}
 	client, err := c.open(a)
 	if err != nil {
@@ -128,6 +139,8 @@ func (c *pullCmd) Run(a *app) error {
 		c.Out = c.Of + "-" + c.Set
 	}
 	switch {
+	case trainers:
+		return c.export(a, client, ref)
 	case c.Out == "-":
 		out := bufio.NewWriterSize(a.out, 1<<20)
 		_, err := client.WriteJSONL(a.ctx, ref, out)
@@ -153,6 +166,34 @@ func (c *pullCmd) Run(a *app) error {
 	if c.Out != "" {
 		a.warn("read it with: duckdb -c \"from '%s/*.parquet' limit 5\"", filepath.ToSlash(c.Out))
 	}
+	return nil
+}
+
+// export writes a training set as a trainer reads it.
+func (c *pullCmd) export(a *app, client *runs.Client, ref dataset.Ref) error {
+	share := c.Validation
+	if share < 0 {
+		spec, err := client.Spec(a.ctx, c.Of)
+		if err != nil {
+			return err
+		}
+		share = spec.Model.Validation
+	}
+	m, err := trainset.Export{
+		Format: c.Format, Run: c.Of, Share: share, Dataset: ref.Digest,
+		Rows: func() iter.Seq2[dataset.Example, error] {
+			return dataset.Rows[dataset.Example](a.ctx, client.Store, ref)
+		},
+		Create: func(path string, fill func(io.Writer) error) error {
+			return runs.WriteFile(filepath.Join(c.Out, filepath.FromSlash(path)), fill)
+		},
+	}.Write(a.ctx)
+	if err != nil {
+		return err
+	}
+	a.say("%s: %s rows to train on (%s seeds, %s augmented), %s held out, in %d files; digest %.16s", c.Out, screen.Count(m.Rows),
+		screen.Count(m.Seeds), screen.Count(m.Augmented), screen.Count(m.Validation), len(m.Files), m.Digest)
+	a.warn("the paper trains so many for %d steps of %d: see %s", m.Paper.Steps, m.Paper.BatchSize, filepath.ToSlash(filepath.Join(c.Out, trainset.ManifestFile)))
 	return nil
 }
 

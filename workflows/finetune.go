@@ -56,7 +56,7 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 	var trainers *activities.Trainers
 	var exported activities.Exported
 	export := activities.ExportInput{
-		Training: in.Training, Reversed: in.Reversed, Prompt: in.Prompt,
+		Training: in.Training, Reversed: in.Reversed, Prompt: in.Prompt, Share: in.Model.Validation,
 		Key: fmt.Sprintf("runs/%s/%02d/train/%s.jsonl", in.Run, in.Iteration, in.Name),
 	}
 	cpu := bulk(ctx, QueueName(in.Queue, RoleCPU), "export "+in.Name)

@@ -8,7 +8,6 @@ package publish
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -142,13 +141,9 @@ func check(leaves []Leaf) error {
 	return card.Validate()
 }
 
-// splitOf says in which split a row lives: by the first part of its id, which answers to one prompt share.
+// splitOf says in which split a row lives.
 func splitOf(id string, test float64) string {
-	if test <= 0 {
-		return SplitTrain
-	}
-	sum := sha256.Sum256([]byte("selfalign/split/1\x00" + id[:min(len(id), 8)]))
-	if float64(binary.BigEndian.Uint32(sum[:4]))/(1<<32) < test {
+	if dataset.HeldOut(id, test) {
 		return SplitTest
 	}
 	return SplitTrain
