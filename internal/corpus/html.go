@@ -26,6 +26,11 @@ const (
 // An article shorter than this share of a page's words is taken for a miss of the extractor.
 const extractorMinShare = 0.15
 
+// pageAddress is where pages are thought to stand.
+const pageAddress = "http://localhost/"
+
+var pageURL = &url.URL{Scheme: "http", Host: "localhost", Path: "/"}
+
 // headingMark stands before the level digit of a heading in converted markdown. It cannot come from a page, whose
 // control characters are removed first.
 const headingMark = '\x1e'
@@ -40,6 +45,7 @@ var toMarkdown = sync.OnceValue(func() *converter.Converter {
 			table.NewTablePlugin(table.WithCellPaddingBehavior(table.CellPaddingBehaviorMinimal), table.WithHeaderPromotion(true), table.WithSkipEmptyRows(true)),
 		),
 	)
+	conv.Register.TextTransformer(hide, converter.PriorityEarly)
 	for level := 1; level <= 6; level++ {
 		conv.Register.RendererFor("h"+strconv.Itoa(level), converter.TagTypeBlock,
 			func(_ converter.Context, w converter.Writer, n *html.Node) converter.RenderStatus {
@@ -73,7 +79,7 @@ func extract(markup string) (p page, reason, detail string) {
 		parser := readability.NewParser()
 		parser.KeepClasses = true // language-go on a code block says its language
 		parser.DisableJSONLD = true
-		if article, err := parser.ParseDocument(doc, &url.URL{Scheme: "http", Host: "localhost"}); err == nil && article.Node != nil {
+		if article, err := parser.ParseDocument(doc, pageURL); err == nil && article.Node != nil {
 			if float64(countWords(article.Node)) >= extractorMinShare*float64(words) {
 				title, body = article.Title(), article.Node
 			}
@@ -87,7 +93,7 @@ func extract(markup string) (p page, reason, detail string) {
 	if err != nil {
 		return page{}, ReasonExtraction, clip(err.Error(), 200)
 	}
-	text := strings.TrimSpace(string(md))
+	text := tidyLines(showAngles.Replace(strings.TrimSpace(string(md))))
 	if text == "" {
 		return page{}, ReasonNoContent, "no main content on the page"
 	}
@@ -102,9 +108,36 @@ func pageTitle(title string, h1 []string) string {
 	return clip(title, maxHeaderChars)
 }
 
+// unseen are elements that are no text of a page, and menus. They go first: an inline script of a thousand words must not make
+// the article look short, and what is gone costs the extractor nothing.
+var unseen = map[atom.Atom]bool{
+	atom.Script: true, atom.Style: true, atom.Noscript: true, atom.Template: true, atom.Svg: true, atom.Canvas: true,
+	atom.Iframe: true, atom.Object: true, atom.Embed: true, atom.Nav: true,
+}
+
+// removeUnseen removes them and comments.
+func removeUnseen(doc *html.Node) {
+	n := doc
+	for n != nil {
+		next := n.FirstChild
+		drop := n.Type == html.CommentNode || n.Type == html.ElementNode && unseen[n.DataAtom]
+		if drop {
+			next = nil
+		}
+		for up := n; next == nil && up != nil && up != doc; up = up.Parent {
+			next = up.NextSibling
+		}
+		if drop {
+			n.Parent.RemoveChild(n)
+		}
+		n = next
+	}
+}
+
 // prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), counts
 // elements and words, and returns the texts of the first few h1.
 func prepare(doc *html.Node) (elements, words int, h1 []string) {
+	removeUnseen(doc)
 	for n := range doc.Descendants() {
 		switch n.Type {
 		case html.TextNode:
@@ -119,6 +152,9 @@ func prepare(doc *html.Node) (elements, words int, h1 []string) {
 				rename(n, "h"+strconv.Itoa(level+1))
 			}
 			n.Attr = dropAttributes(n.Attr)
+			if n.DataAtom == atom.Pre {
+				codeLanguage(n)
+			}
 		}
 	}
 	return elements, words, h1
@@ -128,7 +164,7 @@ func prepare(doc *html.Node) (elements, words int, h1 []string) {
 func dropAttributes(attrs []html.Attribute) []html.Attribute {
 	kept := attrs[:0]
 	for _, a := range attrs {
-		if a.Key == "colspan" || a.Key == "rowspan" || a.Key == "start" || len(a.Val) > 2048 {
+		if a.Key == "colspan" || a.Key == "rowspan" || a.Key == "start" && len(a.Val) > 4 || len(a.Val) > 2048 {
 			continue
 		}
 		kept = append(kept, a)
@@ -210,9 +246,20 @@ func simplify(root *html.Node) {
 		if n.Type != html.ElementNode {
 			continue
 		}
-		if n.DataAtom == atom.A {
+		switch n.DataAtom {
+		case atom.A:
 			rename(n, "span")
-			n.Attr = nil
+			n.Attr = linkMark
+		case atom.B, atom.Strong, atom.I, atom.Em:
+			if !emphasised(n) {
+				rename(n, "span")
+			}
+		case atom.Dl, atom.Dt, atom.Dd:
+			define(n)
+		case atom.Ul, atom.Ol:
+			if contents(n) {
+				gone = append(gone, n)
+			}
 		}
 		if headingLevel(n) > 0 {
 			if utf8.RuneCountInString(nodeText(n)) > maxHeaderChars {
@@ -222,12 +269,12 @@ func simplify(root *html.Node) {
 			headings = append(headings, n)
 		}
 	}
+	gone = append(gone, flatten(root, 0)...)
 	for _, n := range gone {
 		if n.Parent != nil {
 			n.Parent.RemoveChild(n)
 		}
 	}
-	flatten(root, 0)
 	for _, n := range headings {
 		openAncestors(n, root)
 	}
@@ -237,15 +284,16 @@ func simplify(root *html.Node) {
 // for every one around it.
 const maxNesting = 8
 
-// flatten makes plain boxes of what is nested deeper, and of layout tables: those that hold a heading or a table. The
-// parser's limit on depth bounds the recursion.
-func flatten(n *html.Node, depth int) {
-	layout := map[*html.Node]bool{}
-	markLayout(n, layout)
-	openBoxes(n, depth, false, layout)
+// flatten makes plain boxes of what is nested deeper, and of layout tables: those that hold a heading, a table or a block of
+// code. It returns the cells of these that hold a menu or the numbers of lines. The parser's limit on depth bounds the recursion.
+func flatten(n *html.Node, depth int) (gone []*html.Node) {
+	b := boxes{layout: map[*html.Node]bool{}}
+	markLayout(n, b.layout)
+	b.open(n, depth, false)
+	return b.gone
 }
 
-// markLayout notes the tables that hold a heading or a table, and reports whether n does or is one.
+// markLayout notes the tables that hold a heading, a table or a block of code, and reports whether n does or is one.
 func markLayout(n *html.Node, layout map[*html.Node]bool) bool {
 	holds := false
 	for c := range n.ChildNodes() {
@@ -255,19 +303,34 @@ func markLayout(n *html.Node, layout map[*html.Node]bool) bool {
 		layout[n] = holds
 		return true
 	}
-	return holds || headingLevel(n) > 0
+	return holds || headingLevel(n) > 0 || n.DataAtom == atom.Pre
 }
 
-// openBoxes renames; inLayout says that the nearest table around n is layout.
-func openBoxes(n *html.Node, depth int, inLayout bool, layout map[*html.Node]bool) {
+type boxes struct {
+	layout map[*html.Node]bool
+	gone   []*html.Node
+}
+
+// open renames; inLayout says that the nearest table around n is layout.
+func (b *boxes) open(n *html.Node, depth int, inLayout bool) {
 	switch n.DataAtom {
 	case atom.Table:
 		depth++
-		inLayout = layout[n] || depth > maxNesting
+		inLayout = b.layout[n] || depth > maxNesting
 		if inLayout {
 			rename(n, "div")
 		}
-	case atom.Tr, atom.Td, atom.Th, atom.Tbody, atom.Thead, atom.Tfoot, atom.Caption:
+	case atom.Td, atom.Th:
+		switch {
+		case !inLayout:
+			inlineCell(n)
+			return
+		case menuCell(n) || numberCell(n):
+			b.gone = append(b.gone, n)
+			return
+		}
+		rename(n, "div")
+	case atom.Tr, atom.Tbody, atom.Thead, atom.Tfoot, atom.Caption:
 		if inLayout {
 			rename(n, "div")
 		}
@@ -277,7 +340,7 @@ func openBoxes(n *html.Node, depth int, inLayout bool, layout map[*html.Node]boo
 		}
 	}
 	for c := range n.ChildNodes() {
-		openBoxes(c, depth, inLayout, layout)
+		b.open(c, depth, inLayout)
 	}
 }
 

@@ -39,16 +39,37 @@ func wrongLanguage(said string, want []string, confidence float64) string {
 }
 
 // english are words that make up a fifth to a third of English prose and next to nothing of any other language.
-var english = map[string]bool{
-	"the": true, "and": true, "to": true, "that": true, "with": true, "you": true, "this": true, "are": true,
-	"from": true, "have": true, "it": true, "which": true, "they": true, "or": true, "not": true, "be": true,
-	"by": true, "but": true, "when": true, "if": true, "your": true,
-}
+var english = func() map[string]string {
+	known := map[string]string{}
+	for word := range strings.FieldsSeq(`the and to that with you this are from have it which they or
+not be by but when if your`) {
+		known[word] = word
+	}
+	return known
+}()
 
 const (
 	longestEnglish = 5  // bytes of the longest of them
 	enoughWords    = 40 // after which a text that looks English is taken for it
 )
+
+// lowered returns a word of at most len(buf) bytes in lower case and without the signs around it.
+func lowered(buf *[2 * longestEnglish]byte, word string) string {
+	n := 0
+	for i := range len(word) {
+		c := word[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if 'a' <= c && c <= 'z' {
+			buf[n] = c
+			n++
+		} else if strings.IndexByte(".,;:!?()\"'*_", c) < 0 {
+			return ""
+		}
+	}
+	return string(buf[:n])
+}
 
 // englishShare returns which part of the words is on that list. It is sure of a text with a tenth of at least five
 // kinds, which spares the detector: that costs more than all other work on a page together.
@@ -56,13 +77,14 @@ func englishShare(text string) (share float64, sure bool) {
 	words, hits := 0, 0
 	var kinds [4]string // of those counted, four different ones
 	different, the := 0, false
+	var small [2 * longestEnglish]byte
 	for word := range strings.FieldsSeq(text) {
 		words++
 		if len(word) > 2*longestEnglish {
 			continue
 		}
-		word = strings.ToLower(strings.Trim(word, ".,;:!?()\"'*_"))
-		if len(word) > longestEnglish || !english[word] {
+		word = english[lowered(&small, word)]
+		if word == "" {
 			continue
 		}
 		hits++

@@ -255,11 +255,25 @@ func (c *cutter) navigation(header string) string {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}), " ")
 	for _, phrase := range c.opts.Segments.Navigation {
-		if phrase != "" && strings.Contains(words, " "+strings.ToLower(phrase)) {
+		if phrase != "" && hasWords(words, strings.ToLower(phrase)) {
 			return phrase
 		}
 	}
 	return ""
+}
+
+// hasWords reports whether a phrase stands in the text where a word begins.
+func hasWords(text, phrase string) bool {
+	for from := 0; ; {
+		i := strings.Index(text[from:], phrase)
+		if i < 0 {
+			return false
+		}
+		if i += from; i > 0 && text[i-1] == ' ' {
+			return true
+		}
+		from = i + 1
+	}
 }
 
 // uppercase reports whether a header's letters are nearly all capitals.

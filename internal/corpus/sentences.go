@@ -24,8 +24,9 @@ func repetition(said string, n int, limit float64) string {
 		grams []uint64
 		said  string
 	}
-	var seen []heard
-	var words []uint64
+	seen := make([]heard, 0, 32)
+	words := make([]uint64, 0, 64)
+	all := make([]uint64, 0, len(said)/4) // room for the n-grams of every sentence
 	for sentence := range sentences(said) {
 		if words = wordHashes(words[:0], sentence); len(words) < max(minSentenceWords, n) {
 			continue
@@ -33,7 +34,9 @@ func repetition(said string, n int, limit float64) string {
 		if len(seen) == maxSentences {
 			break
 		}
-		grams := ngrams(words, n)
+		from := len(all)
+		all = ngrams(all, words, n)
+		grams := all[from:]
 		for _, other := range seen {
 			if j := jaccard(grams, other.grams, limit); j > limit {
 				return fmt.Sprintf("%.2f between %q and %q", j, clip(other.said, 80), clip(strings.TrimSpace(sentence), 80))
@@ -49,6 +52,10 @@ func sentences(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		from := 0
 		for i := 0; i < len(text); {
+			if c := text[i]; c != '.' && c != '\n' && c != '!' && c != '?' {
+				i++
+				continue
+			}
 			end := sentenceEnd(text, i)
 			if end < 0 {
 				i++
@@ -111,12 +118,21 @@ func skipSpace(text string, i int) int {
 func wordHashes(list []uint64, sentence string) []uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a, over characters
 	hash, inside := uint64(offset), false
-	for _, r := range sentence {
-		if r = unicode.ToLower(r); unicode.IsLetter(r) || unicode.IsDigit(r) || r == '\'' {
-			hash, inside = (hash^uint64(r))*prime, true
-			continue
+	for i := 0; i < len(sentence); {
+		r, size := rune(sentence[i]), 1
+		letter := 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '\''
+		switch {
+		case 'A' <= r && r <= 'Z':
+			r, letter = r+'a'-'A', true
+		case r >= utf8.RuneSelf:
+			r, size = utf8.DecodeRuneInString(sentence[i:])
+			r = unicode.ToLower(r)
+			letter = unicode.IsLetter(r) || unicode.IsDigit(r)
 		}
-		if inside {
+		i += size
+		if letter {
+			hash, inside = (hash^uint64(r))*prime, true
+		} else if inside {
 			list = append(list, hash)
 			hash, inside = offset, false
 		}
@@ -149,18 +165,18 @@ func prose(text string) string {
 	return b.String()
 }
 
-// ngrams returns the sorted set of hashed n-grams.
-func ngrams(words []uint64, n int) []uint64 {
-	grams := make([]uint64, 0, len(words)-n+1)
+// ngrams adds the sorted set of hashed n-grams to a list.
+func ngrams(list, words []uint64, n int) []uint64 {
+	from := len(list)
 	for i := 0; i+n <= len(words); i++ {
 		hash := uint64(0)
 		for _, w := range words[i : i+n] {
 			hash = (bits.RotateLeft64(hash, 29) ^ w) * 0x9e3779b97f4a7c15
 		}
-		grams = append(grams, hash)
+		list = append(list, hash)
 	}
-	slices.Sort(grams)
-	return slices.Compact(grams)
+	slices.Sort(list[from:])
+	return list[:from+len(slices.Compact(list[from:]))]
 }
 
 // jaccard compares two sorted sets, or returns 0 where their sizes keep it below the limit.
