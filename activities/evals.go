@@ -192,6 +192,9 @@ func read[T any](ctx context.Context, s *Sources, sources []config.Source, recor
 			return err
 		}
 		for _, f := range files {
+			if f.Wrong != "" {
+				return blocked("source", fmt.Errorf("%s: %s", f.Name, f.Wrong), "mend the list, then start again under another name")
+			}
 			body, err := s.places().Open(f.File).Stream(ctx)
 			if err != nil {
 				return forPerson(err)

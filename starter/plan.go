@@ -191,7 +191,7 @@ func inputs(ctx context.Context, sources []config.Source, dir string, w config.W
 		in.Source.Format = format
 		for _, f := range files {
 			if f.Wrong == "" {
-				in.Files = append(in.Files, estimate.File{Name: f.Name, Size: f.size, Open: f.Stream, At: f.At})
+				in.Files = append(in.Files, estimate.File{Name: f.Name, Size: f.size, Open: f.Stream, At: f.At, Explain: f.Explain})
 			}
 		}
 		out = append(out, in)

@@ -57,6 +57,7 @@ const (
 	ReasonBadGzip      = "bad_gzip"          // broken or truncated compression
 	ReasonBadZstd      = "bad_zstd"          // the same of Zstandard
 	ReasonNoFile       = "missing_file"      // a list names a file that is not there
+	ReasonUnreadable   = "unreadable_file"   // the place where a file lies will not give it
 	ReasonNoField      = "missing_field"     // a record without the field asked for
 	ReasonBadParquet   = "bad_parquet"       // a broken Parquet file
 	ReasonBadArchive   = "bad_archive"       // a broken archive, or a broken file in one

@@ -27,8 +27,14 @@ type File struct {
 
 	Part, Parts int               // of a table of documents only the Part-th of Parts runs of row groups is read; Parts 0: all
 	Wrong       string            // why the file cannot be read at all; it becomes a reject
-	Explain     func(error) error // says more of an error of reading; nil: nothing more is known
+	Explain     func(error) error // says more of an error of reading, perhaps that it is a *TurnedError; nil: nothing more is known
 }
+
+// TurnedError is an error that turns a file away: it becomes a reject with the reason, and the rest of the source goes on.
+type TurnedError struct{ Reason, Detail string }
+
+// Error implements error.
+func (t *TurnedError) Error() string { return t.Reason + ": " + t.Detail }
 
 // Local is a file on this machine.
 func Local(name, path string) File {
@@ -114,6 +120,13 @@ func read(ctx context.Context, f File, format string, stream func(io.Reader) ite
 		yield := func(item corpus.Item, err error) bool {
 			if err != nil && f.Explain != nil {
 				err = f.Explain(err)
+			}
+			var turned *TurnedError
+			if errors.As(err, &turned) {
+				if f.Part == 0 { // of the parts of a file one says it
+					yieldPlain(corpus.RejectFile(f.Name, turned.Reason, turned.Detail), nil)
+				}
+				return false
 			}
 			return yieldPlain(item, err)
 		}

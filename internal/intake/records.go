@@ -18,6 +18,10 @@ import (
 // those of the columns named, or of all. Whatever cannot be read is an error.
 func Records(ctx context.Context, f File, format string, fields []string) iter.Seq2[corpus.Record, error] {
 	return func(yield func(corpus.Record, error) bool) {
+		if f.Wrong != "" {
+			yield(corpus.Record{}, fmt.Errorf("read %s: %s", f.Name, f.Wrong))
+			return
+		}
 		if !corpus.RandomAccess(f.Name, format) {
 			body, err := f.Stream(ctx)
 			if err != nil {

@@ -2,16 +2,59 @@ package origin
 
 import (
 	"bytes"
+	"compress/gzip"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 )
 
+func packed(t testing.TB, body []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestListBounds stops at lists that no crawl has, soon, and reads one of Common Crawl's size.
+func TestListBounds(t *testing.T) {
+	t.Parallel()
+	line := "crawl-data/CC-MAIN-2024-10/segments/1707947473347.0/warc/CC-MAIN-20240220211055-20240221001055-00000.warc.gz\n"
+	for name, tt := range map[string]struct {
+		list  []byte
+		lines int
+		says  string
+	}{
+		"Common Crawl": {packed(t, bytes.Repeat([]byte(line), 100_000)), 100_000, ""},
+		"too long":     {packed(t, bytes.Repeat([]byte(line), maxListBytes/len(line)+1)), 0, "bytes"},
+		"one line":     {packed(t, bytes.Repeat([]byte("a"), maxListBytes+1)), 0, "bytes"},
+		"empty lines":  {packed(t, bytes.Repeat([]byte("\n"), maxListLines+1)), 0, "lines"},
+	} {
+		lines := 0
+		err := readList(bytes.NewReader(tt.list), func(_ int, _, wrong string) error {
+			if wrong == "" {
+				lines++
+			}
+			return nil
+		})
+		if tt.says == "" && (err != nil || lines != tt.lines) || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%s: %d lines, %v", name, lines, err)
+		}
+	}
+}
+
 // Lines of a list never lead out of the base, whatever the bytes are.
 func FuzzPathsList(f *testing.F) {
 	f.Add([]byte("crawl/a.warc.gz\n../x\n/etc\nhttps://h/x\na//b\n"))
 	f.Add([]byte{0x1f, 0x8b, 8, 0, 0})
+	f.Add(packed(f, bytes.Repeat([]byte("\n"), 4<<20)))
+	f.Add(packed(f, bytes.Repeat([]byte("a"), 4<<20)))
 	f.Add([]byte(strings.Repeat("a", 5000)))
 	f.Fuzz(func(t *testing.T, list []byte) {
 		p := &Places{PathsBase: "https://host.example/base"}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/intake"
@@ -68,7 +69,34 @@ func (p *Places) openHub(f File, out *intake.File) {
 		}
 		return io.NopCloser(bufio.NewReaderSize(io.NewSectionReader(r, 0, r.Size()), hubBuffer)), nil
 	}
-	out.Explain = func(err error) error { return hubError(f.Name, err) }
+	out.Explain = func(err error) error { return readError(f.Name, err) }
+}
+
+// readError sorts an answer about one file of a commit that was found before. Who may not read it needs a person, and so does a
+// commit or dataset that is gone; another answer that will not change is about this file alone.
+func readError(name string, err error) error {
+	var said *hub.Error
+	if !errors.As(err, &said) || errors.Is(said.Kind, hub.ErrPassing) {
+		return err
+	}
+	for _, kind := range []error{hub.ErrUnauthorized, hub.ErrForbidden, hub.ErrGated} {
+		if errors.Is(said.Kind, kind) {
+			return hubError(name, err)
+		}
+	}
+	switch {
+	case !errors.Is(said.Kind, hub.ErrNotFound):
+		return &intake.TurnedError{Reason: corpus.ReasonUnreadable, Detail: withoutTry(said).Error()}
+	case said.Code == "EntryNotFound":
+		return &intake.TurnedError{Reason: corpus.ReasonNoFile, Detail: withoutTry(said).Error()}
+	}
+	return hubError(name, err)
+}
+
+func withoutTry(e *hub.Error) *hub.Error {
+	plain := *e
+	plain.Try = ""
+	return &plain
 }
 
 // hubError turns an answer of the Hub that will not change by itself into one for a person.
@@ -77,11 +105,9 @@ func hubError(name string, err error) error {
 	if !errors.As(err, &said) || errors.Is(said.Kind, hub.ErrPassing) {
 		return err
 	}
-	plain := *said
-	plain.Try = ""
 	try := said.Try
 	if try == "" {
 		try = "mend config, split or revision in the spec and start a new run"
 	}
-	return &Error{Source: name, Problem: "cannot be read", Err: &plain, Try: try}
+	return &Error{Source: name, Problem: "cannot be read", Err: withoutTry(said), Try: try}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -61,9 +62,10 @@ type File struct {
 	URL    string   `json:"url,omitempty"`
 	Hub    *HubFile `json:"hub,omitempty"`
 
-	Part  int    `json:"part,omitempty"`  // from 0
-	Parts int    `json:"parts,omitempty"` // 0: the file is read whole
-	Wrong string `json:"wrong,omitempty"` // a name in a list that leads to nothing, and why
+	Part   int    `json:"part,omitempty"`   // from 0
+	Parts  int    `json:"parts,omitempty"`  // 0: the file is read whole
+	Unseen bool   `json:"unseen,omitempty"` // only a list names it: nobody looked whether it is there
+	Wrong  string `json:"wrong,omitempty"`  // a name in a list that leads to nothing, and why
 }
 
 // HubFile is a file of a commit.
@@ -82,6 +84,8 @@ type Error struct {
 	Problem string
 	Try     string
 	Err     error
+
+	missing bool // the file is not there
 }
 
 // Message is the error without the way out.
@@ -195,6 +199,16 @@ func (p *Places) Open(f File) intake.File {
 	default:
 		p.openS3(f, &out)
 	}
+	if explain := out.Explain; f.Unseen {
+		out.Explain = func(err error) error {
+			err = explain(err)
+			var ours *Error
+			if errors.As(err, &ours) && ours.missing {
+				return &intake.TurnedError{Reason: corpus.ReasonNoFile, Detail: "not there"}
+			}
+			return err
+		}
+	}
 	return out
 }
 
@@ -279,7 +293,7 @@ func changed(name string) error {
 }
 
 func gone(name string, err error) error {
-	return &Error{Source: name, Problem: "is gone", Err: err, Try: "put it back, then retry"}
+	return &Error{Source: name, Problem: "is gone", Err: err, Try: "put it back, then retry", missing: true}
 }
 
 // refused turns an answer that will not change by itself into one for a person.

@@ -24,9 +24,10 @@ import (
 
 // Bounds of paths lists.
 const (
-	maxListLine  = 2000      // bytes
-	maxListBytes = 512 << 20 // unpacked
-	askedFiles   = 1000      // files of a list that are asked for their sizes, all of them; of longer lists a few are
+	maxListLine  = 2000     // bytes
+	maxListBytes = 64 << 20 // unpacked; those of Common Crawl have 100,000 lines in 15 MB
+	maxListLines = MaxFiles // empty ones too
+	askedFiles   = 1000     // files of a list that are asked for their sizes, all of them; of longer lists a few are
 	someFiles    = 8
 	asksAtOnce   = 8
 )
@@ -118,6 +119,8 @@ func readList(r io.Reader, take func(line int, path, wrong string) error) error 
 			_, err = lines.ReadSlice('\n')
 		}
 		switch {
+		case n > maxListLines:
+			return listError(fmt.Sprintf("more than %d lines", maxListLines))
 		case errors.Is(err, io.EOF) && counted.N == 0:
 			return listError(fmt.Sprintf("more than %d bytes", int64(maxListBytes)))
 		case isDamage(err):
@@ -192,7 +195,7 @@ func (p *Places) measure(ctx context.Context, list string, files []File) error {
 	}
 	for i := range files[len(asked):] {
 		f := &files[len(asked)+i]
-		f.Size, f.Guess = total/there, true
+		f.Size, f.Guess, f.Unseen = total/there, true, f.Wrong == ""
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type File struct {
 	Size int64
 	Open func(context.Context) (io.ReadCloser, error)
 	At   func(context.Context) (intake.ReaderAt, error) // for formats that are read at random
+
+	Explain func(error) error // as of intake.File
 }
 
 // Input is one source of a spec with its files.
@@ -192,6 +194,7 @@ func readOne(ctx context.Context, c *counter, s config.Source, f File, limited *
 			}
 			return randomly{body, limited}, nil
 		},
+		Explain: f.Explain,
 	})
 	if errors.Is(err, errEnough) {
 		return nil
