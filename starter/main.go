@@ -69,6 +69,7 @@ type cli struct {
 	Retry   retryCmd   `cmd:"" help:"Try again what blocked a run."`
 	Fork    forkCmd    `cmd:"" help:"Start a new run from an iteration of another."`
 	Report  reportCmd  `cmd:"" help:"Write the report of a run: HTML, Markdown or JSON, once or live."`
+	Compare compareCmd `cmd:"" help:"Put two runs side by side: specs, figures, sets row by row."`
 	Pull    pullCmd    `cmd:"" help:"Download a dataset of a run, as Parquet or JSONL."`
 	Push    pushCmd    `cmd:"" help:"Push what a run made to the Hugging Face Hub, or to a folder."`
 	Version versionCmd `cmd:"" help:"Print the version."`

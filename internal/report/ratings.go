@@ -67,12 +67,18 @@ func newScan(b *builder, rounds []Round) *scan {
 		}
 	}
 	// Ids are digests: a range of them is a sample of all rows, and the same range of every iteration.
-	if most > b.opt.Scan {
-		share := float64(b.opt.Scan) / float64(most)
-		s.limit = fmt.Sprintf("%08x", uint32(min(share*math.MaxUint32, math.MaxUint32)))
-		b.d.Partial = true
-	}
+	s.limit = sampleLimit(most, b.opt.Scan)
+	b.d.Partial = s.limit != ""
 	return s
+}
+
+// sampleLimit returns the id up to which about scan of so many rows lie; "" is all of them.
+func sampleLimit(rows, scan int64) string {
+	if rows <= scan {
+		return ""
+	}
+	share := float64(scan) / float64(rows)
+	return fmt.Sprintf("%08x", uint32(min(share*math.MaxUint32, math.MaxUint32)))
 }
 
 func (s *scan) stop() {

@@ -239,6 +239,16 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// TestGoldenJSON holds the names that programs rely on.
+func TestGoldenJSON(t *testing.T) {
+	t.Parallel()
+	raw, err := json.MarshalIndent(build(t, 60, "", Options{PerScore: 1, PerReason: 1, MaxText: 60}), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "report.json", append(raw, '\n'))
+}
+
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	d := build(t, 420, "", Options{})

@@ -48,6 +48,9 @@ func Text(w io.Writer, d Data) error {
 func Markdown(w io.Writer, d Data) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n", markdown(plain(d.Run, 200)), lede(d))
+	for _, c := range cards(d)[2:] {
+		fmt.Fprintf(&b, "\n**%s** %s: %s.\n", c.Question, markdown(plain(c.Value, 60)), markdown(plain(strings.Join(c.Lines, ", "), 400)))
+	}
 	if len(d.Teachers) > 0 {
 		b.WriteString("\n**Distilled.** A teacher other than the model itself took part:\n\n")
 		for _, t := range d.Teachers {
@@ -92,9 +95,13 @@ func tables(d Data) (out []table) {
 		}
 		out = append(out, t)
 	}
+	for _, f := range d.Funnels {
+		out = append(out, sourcesTable(f))
+	}
 	if rounds := tried(d); len(rounds) > 0 {
 		out = append(out, judgesTable(rounds))
 	}
+	out = append(out, measuredTables(d)...)
 	if len(d.Sets) > 0 {
 		t := table{title: "Sets and lengths in characters", texts: 1, head: []string{"set", "pairs", "instruction", "output", "paper: pairs", "instruction", "output"}}
 		for _, s := range d.Sets {
