@@ -20,6 +20,8 @@ func (ps *problems) trainer(at string, t Trainer, w Worker) {
 		missing("url", t.URL, "https://host/jobs")
 		missing("secret_env", t.SecretEnv, "the environment variable with the secret that both sides sign with")
 		ps.address(at+".url", t.URL)
+	case BackendKubernetes:
+		missing("template", t.Template, "the manifest of a Job: apiVersion: batch/v1, kind: Job, spec: …")
 	case BackendCommand:
 		if len(t.Command) == 0 {
 			ps.add(at+".command", "is missing", "", "[python3, train.py]")

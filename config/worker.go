@@ -115,13 +115,15 @@ const (
 	BackendCommand  = "command"
 	BackendSlurm    = "slurm"
 	BackendHTTP     = "http"
-	BackendStatic   = "static"
+
+	BackendKubernetes = "kubernetes"
+	BackendStatic     = "static"
 )
 
 // Trainer runs fine-tuning jobs.
 type Trainer struct {
-	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine), slurm (a batch job of a cluster) or http (a service of your own that takes signed webhooks).
-	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm,enum=http"`
+	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine), slurm (a batch job of a cluster), kubernetes (a Job or TrainJob of a cluster) or http (a service of your own that takes signed webhooks).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm,enum=http,enum=kubernetes"`
 	// Backends openai and together: the provider whose files and fine-tuning jobs are used.
 	Provider string `yaml:"provider" json:"provider"`
 	// Backend http: address of the service.
@@ -132,7 +134,11 @@ type Trainer struct {
 	LoRA int `yaml:"lora" json:"lora" jsonschema:"minimum=0,maximum=1024"`
 	// Backend command: program and arguments.
 	Command []string `yaml:"command" json:"command" jsonschema:"maxItems=1000"`
-	// Backend slurm: the batch script, #SBATCH lines first.
+	// Backend kubernetes: file with the address and credentials of the cluster; absent: the cluster that the worker runs in.
+	Kubeconfig string `yaml:"kubeconfig" json:"kubeconfig"`
+	// Backend kubernetes: namespace of jobs; default: the kubeconfig's, or the worker's own.
+	Namespace string `yaml:"namespace" json:"namespace" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]{0\\,61}[a-z0-9])?$"`
+	// Backend slurm: the batch script, #SBATCH lines first. Backend kubernetes: the manifest of a Job (batch/v1) or TrainJob.
 	Template string `yaml:"template" json:"template"`
 	// Backends command and slurm: folder for jobs, on the worker's machine; for slurm under the same path on the nodes.
 	Dir string `yaml:"dir" json:"dir"`

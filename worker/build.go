@@ -15,6 +15,7 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune/command"
+	"github.com/selfalign/selfalign/internal/finetune/kubernetes"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
 	"github.com/selfalign/selfalign/internal/finetune/rest"
 	"github.com/selfalign/selfalign/internal/finetune/slurm"
@@ -90,6 +91,8 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
 		case config.BackendSlurm:
 			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+		case config.BackendKubernetes:
+			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace}, store)
 		case config.BackendHTTP:
 			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv)}, store)
 		case config.BackendTogether:

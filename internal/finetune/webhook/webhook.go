@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -162,7 +161,7 @@ func (b *Backend) Submit(ctx context.Context, job finetune.Job) (string, error) 
 	if err := b.submit(ctx, job); err != nil {
 		var e *finetune.Error
 		if errors.As(err, &e) {
-			e.Message = hide(e.Message)
+			e.Message = trainfile.HidePresigned(e.Message)
 			if e.Class == finetune.ClassNotFound {
 				e.Class = finetune.ClassPermanent // the address is wrong
 			}
@@ -246,7 +245,7 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 func (b *Backend) statusOf(a Answer) finetune.Status {
 	st := finetune.Status{
 		State: finetune.State(a.State), Step: bound(a.Step), Steps: bound(a.Steps), TrainedTokens: max(a.Tokens, 0),
-		Message: hide(b.api.Clean(a.Message)),
+		Message: trainfile.HidePresigned(b.api.Clean(a.Message)),
 	}
 	switch st.State {
 	case finetune.StateQueued, finetune.StateRunning, finetune.StateSucceeded, finetune.StateFailed, finetune.StateCancelled:
@@ -278,12 +277,6 @@ func (b *Backend) statusOf(a Answer) finetune.Status {
 	}
 	return st
 }
-
-// presigned are the parts of a presigned address that let whoever reads them read the training file.
-var presigned = regexp.MustCompile(`X-Amz-(Signature|Credential|Security-Token)=[^&\s"']*`)
-
-// hide takes presigned addresses out of the service's words.
-func hide(words string) string { return presigned.ReplaceAllString(words, "X-Amz-$1=***") }
 
 func bound(n int) int { return min(max(n, 0), math.MaxInt32) }
 
