@@ -42,20 +42,52 @@ func (s *Sources) listEvaluation(ctx context.Context, in ListInput) error {
 	if !in.Decontaminate.On() {
 		return nil
 	}
-	listed := evaluation{NGram: in.Decontaminate.NGram}
-	for _, set := range in.Decontaminate.Sets {
+	body, err := s.evaluationOf(ctx, in.Decontaminate, in.Seeds)
+	if err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, evaluationKey(in.Dir), body)
+}
+
+// EvaluationInput names the evaluation sets of a run.
+type EvaluationInput struct {
+	Key           string               `json:"key"` // where the list of their files is to lie
+	Decontaminate config.Decontaminate `json:"decontaminate"`
+	Seeds         []config.Source      `json:"seeds,omitempty"`
+}
+
+// PinEvaluation writes down once which files the evaluation sets are, for a selection to keep out what they hold. What was
+// written stands.
+func (s *Sources) PinEvaluation(ctx context.Context, in EvaluationInput) error {
+	defer newHeart(ctx).keep()()
+	if _, err := s.Store.Stat(ctx, in.Key); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	body, err := s.evaluationOf(ctx, in.Decontaminate, in.Seeds)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.PutIfAbsent(ctx, in.Key, body); !errors.Is(err, blob.ErrExists) {
+		return err
+	}
+	return nil
+}
+
+func (s *Sources) evaluationOf(ctx context.Context, d config.Decontaminate, seeds []config.Source) ([]byte, error) {
+	listed := evaluation{NGram: d.NGram}
+	for _, set := range d.Sets {
 		files, _, err := s.list(ctx, set.Source(), dataset.KindSeeds)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		listed.Sets = append(listed.Sets, evaluationSet{Name: set.Name, Fields: set.Fields, Files: files})
 	}
-	if in.Decontaminate.Seeds {
+	if d.Seeds {
 		set := evaluationSet{Name: config.SeedSet, Seeds: true}
-		for _, source := range in.Seeds {
+		for _, source := range seeds {
 			files, _, err := s.list(ctx, source, dataset.KindSeeds)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			set.Files = append(set.Files, files...)
 		}
@@ -63,9 +95,9 @@ func (s *Sources) listEvaluation(ctx context.Context, in ListInput) error {
 	}
 	body, err := json.Marshal(listed)
 	if err != nil {
-		return fmt.Errorf("list evaluation sets: %w", err)
+		return nil, fmt.Errorf("list evaluation sets: %w", err)
 	}
-	return s.Store.Put(ctx, evaluationKey(in.Dir), body)
+	return body, nil
 }
 
 // indexes holds the newest indexes of evaluation sets of this process, so that its map tasks share them.
@@ -87,7 +119,12 @@ func (s *Sources) evaluationIndex(ctx context.Context, in MapInput) (*contaminat
 	if !in.Decontaminate {
 		return nil, nil
 	}
-	body, err := s.Store.Get(ctx, evaluationKey(in.Dir))
+	return s.indexAt(ctx, evaluationKey(in.Dir))
+}
+
+// indexAt returns the index of the evaluation sets that are listed under a key.
+func (s *Sources) indexAt(ctx context.Context, at string) (*contamination.Index, error) {
+	body, err := s.Store.Get(ctx, at)
 	if err != nil {
 		return nil, err
 	}

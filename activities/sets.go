@@ -15,7 +15,8 @@ import (
 
 // Sets makes, finds and commits datasets.
 type Sets struct {
-	Store *blob.Store
+	Store   *blob.Store
+	Sources *Sources // whose indexes of evaluation sets selections share
 }
 
 // FoundDataset is a committed dataset, if there is one.
@@ -129,14 +130,18 @@ type SelectWork struct {
 	Ratings   dataset.Ref `json:"ratings"`   // zero: the seeds alone
 	Threshold float64     `json:"threshold"` // rows with at least this score are kept
 	Iteration int         `json:"iteration"`
-	Output    string      `json:"output"`
-	Bits      int         `json:"bits"`
-	Partition int         `json:"partition"`
-	HeldTo    string      `json:"held_to,omitempty"` // seeds with ids up to this are held out of training
+	// MaxInstructionChars and InstructionWords turn instructions away as config.Curate says.
+	MaxInstructionChars int      `json:"max_instruction_chars,omitempty"`
+	InstructionWords    []string `json:"instruction_words,omitempty"`
+	Evaluation          string   `json:"evaluation,omitempty"` // key of the evaluation sets that instructions share nothing with
+	Output              string   `json:"output"`
+	Bits                int      `json:"bits"`
+	Partition           int      `json:"partition"`
+	HeldTo              string   `json:"held_to,omitempty"` // seeds with ids up to this are held out of training
 }
 
 // SelectPartition puts seeds, tagged S_a, and the ratings that reach the threshold, tagged S_w, into one partition of a
-// training set. Rows below the threshold are rejected with their score.
+// training set. Rows below the threshold are rejected with their score, and those whose instruction is unfit with the reason.
 func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResult, error) {
 	var rows []dataset.Example
 	var rejects []dataset.Reject
@@ -157,13 +162,21 @@ func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResu
 		})
 	}
 	if !w.Ratings.IsZero() {
+		unfit, err := s.instructionRules(ctx, w)
+		if err != nil {
+			return PartitionResult{}, err
+		}
 		for r, err := range dataset.RowsOf[dataset.Rating](ctx, s.Store, w.Ratings, w.Bits, w.Partition) {
 			if err != nil {
 				return PartitionResult{}, err
 			}
-			if r.Score < w.Threshold {
+			reason, detail := "below_threshold", fmt.Sprintf("score %g of %g", r.Score, w.Threshold)
+			if r.Score >= w.Threshold {
+				reason, detail = unfit(r.Instruction)
+			}
+			if reason != "" {
 				rejects = append(rejects, dataset.Reject{
-					ID: r.ID, Stage: "select", Reason: "below_threshold", Detail: fmt.Sprintf("score %g of %g", r.Score, w.Threshold),
+					ID: r.ID, Stage: "select", Reason: reason, Detail: detail,
 					Instruction: r.Instruction, Source: r.Source, Document: r.Document, Offset: r.Offset,
 				})
 				continue

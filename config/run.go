@@ -219,6 +219,10 @@ type Judge struct {
 type Curate struct {
 	// Rows with a score of at least this are kept. 4.5 is the paper's A_5, 4 its A_4.
 	Threshold float64 `yaml:"threshold" json:"threshold" jsonschema:"minimum=1,maximum=5"`
+	// Pairs with a longer instruction are rejected; in characters, 0: off. REInstruct: 500.
+	MaxInstructionChars int `yaml:"max_instruction_chars" json:"max_instruction_chars,omitempty" jsonschema:"minimum=0,maximum=1000000"`
+	// Pairs whose instruction contains one of these words, in any case, are rejected. REInstruct: this.
+	InstructionWords []string `yaml:"instruction_words" json:"instruction_words,omitempty" jsonschema:"maxItems=1000"`
 }
 
 // Budget caps what a run may spend on model calls. Zero means no cap.
@@ -249,7 +253,7 @@ func DefaultRun() Run {
 			LanguageConfidence: 0.8,
 		},
 		NearDuplicates: NearDuplicates{Threshold: 0.8, NGram: 5, Permutations: 128},
-		Decontaminate:  Decontaminate{NGram: 13},
+		Decontaminate:  Decontaminate{NGram: 13, Instructions: true},
 		Data:           Data{RowsPerPartition: 4096, MinPartitions: 1, TasksInWork: 64},
 		Augment:        Augment{Mode: AugmentAuto, Sampling: sampling},
 		Rate:           Rate{Method: MethodText, Rubric: RubricPoints, Calibration: Calibration{Pairs: 50}, Samples: 1, Sampling: sampling},

@@ -54,6 +54,8 @@ type Decontaminate struct {
 	NGram int `yaml:"ngram" json:"ngram,omitempty" jsonschema:"minimum=8,maximum=50"`
 	// Also keeps out what the seeds hold.
 	Seeds bool `yaml:"seeds" json:"seeds,omitempty"`
+	// Generated instructions are compared too, when the rated pairs are selected.
+	Instructions bool `yaml:"instructions" json:"instructions,omitempty"`
 }
 
 // SeedSet is the name under which seeds are counted among evaluation sets.

@@ -139,7 +139,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	return &parts{
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
-		sets:     &activities.Sets{Store: store},
+		sets:     &activities.Sets{Store: store, Sources: sources},
 		near:     &activities.NearDuplicates{Store: store},
 		sources:  sources,
 		evals:    &activities.Evals{Store: store, Sources: sources},

@@ -41,6 +41,7 @@ type world struct {
 	ask     func(w stage.Work) (activities.PartitionResult, error) // nil: answers all
 	poll    func(in activities.PollInput) (activities.TrainingStatus, error)
 	selects func(s activities.SelectWork)
+	pinned  []activities.EvaluationInput
 	near    *fakeNear // nil: one that drops nothing
 	judge   eval.Calibration
 	submits []activities.SubmitInput
@@ -204,6 +205,12 @@ type fakeSources struct{ w *world }
 
 func (f *fakeSources) ListSources(context.Context, activities.ListInput) (activities.Listing, error) {
 	return activities.Listing{Tasks: 3}, nil
+}
+func (f *fakeSources) PinEvaluation(_ context.Context, in activities.EvaluationInput) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.pinned = append(f.w.pinned, in)
+	return nil
 }
 func (f *fakeSources) MapSources(context.Context, activities.MapInput) error { return nil }
 func (f *fakeSources) PlanPartitions(context.Context, activities.PlanInput) (activities.MergePlan, error) {

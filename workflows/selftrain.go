@@ -305,7 +305,12 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	bits := r.st.Segments.Bits
 	work := activities.SelectWork{
 		Seeds: r.st.Seeds, Ratings: ratings, Threshold: r.threshold(), Iteration: t,
+		MaxInstructionChars: r.in.Spec.Curate.MaxInstructionChars, InstructionWords: r.in.Spec.Curate.InstructionWords,
 		Output: r.dir(t, dataset.KindTraining), Bits: bits, HeldTo: r.st.HeldTo,
+	}
+	clean := r.cleanOf(work.Output)
+	if !ratings.IsZero() && clean.Decontaminate.On() && clean.Decontaminate.Instructions {
+		work.Evaluation = clean.Key
 	}
 	parents := []dataset.Ref{r.st.Seeds}
 	if !ratings.IsZero() {
@@ -319,11 +324,27 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	var made dataset.Ref
 	err := r.step(ctx, "select", "rows", func(ctx workflow.Context, _ int) (string, error) {
 		r.expect(in.Stage, input)
+		if work.Evaluation != "" {
+			var sources *activities.Sources
+			list := bulk(ctx, QueueName(r.in.Queue, RoleCPU), "list evaluation sets")
+			if err := workflow.ExecuteActivity(list, sources.PinEvaluation, clean).Get(ctx, nil); err != nil {
+				return "", err
+			}
+		}
 		out, err := r.runChild(ctx, in.Stage, Stage, in)
 		made = out.Dataset
 		return out.Stop, err
 	})
 	return made, err
+}
+
+// cleanOf names what the instructions of a training set must not share an n-gram with.
+func (r *run) cleanOf(training string) activities.EvaluationInput {
+	clean := activities.EvaluationInput{Key: training + "/evaluation.json", Decontaminate: r.in.Spec.Decontaminate}
+	if clean.Decontaminate.Seeds {
+		clean.Seeds = r.in.Spec.Seeds
+	}
+	return clean
 }
 
 // finetune trains one model from the base model and waits until it answers. A job that failed is submitted anew after a

@@ -38,6 +38,37 @@ func TestThresholdOfASetIsTheOneItWasMadeWith(t *testing.T) {
 	}
 }
 
+// Instructions are held against the evaluation sets where a run says so: their list is pinned before each selection from
+// ratings, and a run begun before there was that setting goes on without.
+func TestInstructionsAreHeldAgainstEvaluationSets(t *testing.T) {
+	t.Parallel()
+	for _, on := range []bool{false, true} {
+		w := newWorld(1, 5)
+		var got []string
+		w.selects = func(s activities.SelectWork) { got = append(got, s.Evaluation) }
+		s := spec()
+		s.Decontaminate = config.Decontaminate{NGram: 13, Seeds: true, Instructions: on}
+		s.Curate.MaxInstructionChars = 500
+		if _, err := w.play(t, s, func(*testsuite.TestWorkflowEnvironment, int) {}); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, in := range w.pinned {
+			if len(in.Seeds) != len(s.Seeds) || in.Decontaminate.NGram != 13 {
+				t.Errorf("pinned %+v", in)
+			}
+			want = append(want, in.Key)
+		}
+		if on != (len(want) == s.Iterations) {
+			t.Errorf("%v: pinned %v", on, want)
+		}
+		seen := slices.DeleteFunc(slices.Compact(got), func(key string) bool { return key == "" })
+		if !slices.Equal(seen, want) {
+			t.Errorf("%v: selected with %v, pinned %v", on, seen, want)
+		}
+	}
+}
+
 // A fine-tuning job is not begun with money that is not there, and begun once there is more.
 func TestNoTrainingOnASpentBudget(t *testing.T) {
 	t.Parallel()

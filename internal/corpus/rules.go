@@ -114,10 +114,17 @@ func (c *cutter) unfit(text string) (reason, detail string, sets []string) {
 	if len(hits) == 0 {
 		return "", "", nil
 	}
+	for _, h := range hits {
+		sets = append(sets, h.Set)
+	}
+	return ReasonContaminated, Named(hits), sets
+}
+
+// Named lists hits for a reject's detail.
+func Named(hits []Hit) string {
 	named := make([]string, len(hits))
 	for i, h := range hits {
-		sets = append(sets, h.Set)
 		named[i] = fmt.Sprintf("%s row %d: %q", h.Set, h.Row, clip(h.Words, 200))
 	}
-	return ReasonContaminated, strings.Join(named, "; "), sets
+	return strings.Join(named, "; ")
 }

@@ -68,6 +68,8 @@ var meanings = map[string]string{
 	"answer_empty":            "the answer is empty",
 	"answer_echoes_prompt":    "the answer repeats the question",
 	"contaminated":            "shares an n-gram with an evaluation set",
+	"long_instruction":        "its instruction is longer than wanted",
+	"instruction_word":        "its instruction has a word that is not wanted",
 	"below_threshold":         "rated, and not good enough for the training set",
 	"no_instruction":          "the backward model wrote no usable instruction",
 	"refusal":                 "the model declined to answer",
