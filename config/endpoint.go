@@ -13,6 +13,9 @@ type InferenceEndpoint struct {
 
 // address checks where a provider is: an address, or an Inference Endpoint by name.
 func (ps *problems) providerAddress(at string, p Provider) {
+	if p.Tokenizer != "" && p.API != "completions" {
+		ps.add(at+".tokenizer", "is for api completions: a chat API applies the model's template itself", quote(p.Tokenizer), "api: completions")
+	}
 	e := p.InferenceEndpoint
 	switch {
 	case e == nil && p.URL == "":

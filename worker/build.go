@@ -14,6 +14,7 @@ import (
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/chattemplate"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/finetune/kubernetes"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
@@ -163,6 +164,19 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 				InFlight: p.Limits.InFlight, RequestsPerMinute: p.Limits.RequestsPerMinute,
 				TokensPerMinute: p.Limits.TokensPerMinute, Workers: p.Limits.Workers,
 			},
+		}
+		if p.Tokenizer != "" {
+			template, err := chattemplate.Open(p.Tokenizer)
+			if err != nil {
+				return nil, fmt.Errorf("provider %s: tokenizer: %w", name, err)
+			}
+			provider.Render = func(messages []llm.Message) (string, error) {
+				turns := make([]chattemplate.Message, len(messages))
+				for i, m := range messages {
+					turns[i] = chattemplate.Message(m)
+				}
+				return template.Prompt(turns)
+			}
 		}
 		if e := p.InferenceEndpoint; e != nil {
 			at := hfendpoint.Config{API: e.API, Namespace: e.Namespace, Name: e.Name, Token: keyOf(p)}

@@ -18,6 +18,7 @@ import (
 type Client struct {
 	name        string
 	completions bool
+	render      func([]Message) (string, error)
 	timeout     time.Duration
 	maxWait     time.Duration
 	maxAttempts int
@@ -90,7 +91,7 @@ func New(p Provider, opts ...Option) (*Client, error) {
 		secrets = append(secrets, pw)
 	}
 	c := &Client{
-		name: p.Name, completions: p.API == APICompletions, timeout: p.Timeout, maxWait: o.MaxWait, maxAttempts: max(1, o.MaxAttempts),
+		name: p.Name, completions: p.API == APICompletions, render: p.Render, timeout: p.Timeout, maxWait: o.MaxWait, maxAttempts: max(1, o.MaxAttempts),
 		extra: extra, prices: maps.Clone(p.Prices), batchShare: 1 - p.BatchDiscount, admission: newController(p.Limits), transport: o.Transport, newNames: map[string]bool{},
 	}
 	c.doer = &doer{
@@ -174,6 +175,9 @@ func WithDrain(ctx, stop context.Context) context.Context {
 // except that none is returned for an answer that was merely cut (FinishReason "length").
 func (c *Client) Complete(ctx context.Context, r Request) (Response, error) {
 	if e := r.check(); e != nil {
+		return Response{}, e
+	}
+	if e := r.render(c); e != nil {
 		return Response{}, e
 	}
 	j := &job{

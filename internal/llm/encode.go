@@ -40,6 +40,19 @@ func (r *Request) check() *Error {
 	return nil
 }
 
+// render puts the rendered conversation into a request that goes out as one prompt by the model's own template.
+func (r *Request) render(c *Client) *Error {
+	if c.render == nil || !c.completions {
+		return nil
+	}
+	text, err := c.render(r.Messages)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	r.rendered = text
+	return nil
+}
+
 func bad(f float64) bool { return math.IsNaN(f) || math.IsInf(f, 0) }
 
 // encode renders the body of a request. newName: the endpoint wants max_completion_tokens instead of max_tokens.
@@ -54,8 +67,12 @@ func (c *Client) encode(r *Request, newName bool) []byte {
 	stop := r.Stop
 	if c.completions {
 		b = append(b, `,"prompt":`...)
-		b = appendString(b, Plain(r.Messages))
-		stop = plainStops(stop)
+		if c.render != nil {
+			b = appendString(b, r.rendered)
+		} else {
+			b = appendString(b, Plain(r.Messages))
+			stop = plainStops(stop)
+		}
 	} else {
 		b = append(b, `,"messages":[`...)
 		for i, m := range r.Messages {

@@ -38,7 +38,7 @@ func (s Secret) Reveal() string { return string(s) }
 // The two APIs of a Provider.
 const (
 	APIChat        = "chat"        // POST /chat/completions, the default
-	APICompletions = "completions" // POST /completions with the messages rendered by Plain
+	APICompletions = "completions" // POST /completions with the messages rendered by Provider.Render or Plain
 )
 
 // Provider is one endpoint: where it is, what it allows, what it costs.
@@ -52,6 +52,8 @@ type Provider struct {
 	Limits  Limits
 	Prices  map[string]Price // by model name; a name ending in * covers all names that begin with it, the longest wins
 	Timeout time.Duration    // of one attempt; 0: 10 minutes
+
+	Render func([]Message) (string, error) // API completions: renders a conversation; nil: Plain
 
 	Wrap func(http.RoundTripper) http.RoundTripper // what requests go through on their way out; nil: nothing
 
@@ -90,6 +92,8 @@ type Request struct {
 	TopLogProbs int             // and for that many alternatives, 0..20
 	Schema      json.RawMessage // JSON Schema that the answer must follow (response_format json_schema)
 	SchemaName  string          // its name; empty: "answer"
+
+	rendered string // by Provider.Render
 }
 
 // Usage counts tokens. CachedTokens are part of PromptTokens.

@@ -65,6 +65,9 @@ func (c *Client) Check(ctx context.Context, model string) error {
 		return c.advise(model, err, nil)
 	}
 	r := Request{Model: model, Messages: []Message{{Role: "user", Content: "Hello"}}, MaxTokens: 16, Temperature: 1}
+	if e := r.render(c); e != nil {
+		return c.advise(model, e, names)
+	}
 	j := &job{body: c.encode(&r, c.wantsNewName(model)), maxAttempts: checkAttempts, patience: checkPatience, ask: c.askChat, need: 32}
 	if c.completions {
 		j.ask = c.askCompletions

@@ -25,6 +25,9 @@ func (c *Client) Encode(r Request) ([]byte, error) {
 	if e := r.check(); e != nil {
 		return nil, e
 	}
+	if e := r.render(c); e != nil {
+		return nil, e
+	}
 	return c.encode(&r, c.wantsNewName(r.Model)), nil
 }
 
