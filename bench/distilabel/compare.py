@@ -121,11 +121,11 @@ def main():
     base = url[: -len("/v1")]
     dir = tempfile.mkdtemp(prefix="selfalign-compare-")
     salt = os.path.basename(dir)
-    print("| program | faults | wall | calls/s | CPU | memory | valid rows | answered | repeated |\n|--|--|--:|--:|--:|--:|--:|--:|--:|")
+    print("| program | faults | wall | calls/s | CPU | memory | valid rows | answered | refused | repeated |\n|--|--|--:|--:|--:|--:|--:|--:|--:|--:|")
     try:
-        for kind in a.faults.split(","):
+        for nr, kind in enumerate(a.faults.split(",")):
             for program in a.only.split(","):
-                name = f"{salt}-{program[:1]}-{kind.split()[0]}".replace("_", "-").lower()
+                name = f"{salt}-{program[:1]}-{nr}-{kind.split()[0]}".replace("_", "-").lower()
                 prompts = os.path.join(dir, name + ".jsonl")
                 with open(prompts, "w") as f:
                     for i in range(a.rows):  # prompts of the run's own: nothing is answered from before
@@ -181,7 +181,7 @@ def main():
                 answered = after["Answered"] - before["Answered"]
                 rows = valid(out) if os.path.exists(out) else 0
                 note = "" if code == 0 else f" (exit {code})"
-                print(f"| {program} | {kind} | {wall:.1f} s{note} | {answered / wall:.0f} | {cpu:.1f} s | {peak:.0f} MB | {rows} of {a.rows} | {answered} | {after['Repeated'] - before['Repeated']} |", flush=True)
+                print(f"| {program} | {kind} | {wall:.1f} s{note} | {answered / wall:.0f} | {cpu:.1f} s | {peak:.0f} MB | {rows} of {a.rows} | {answered} | {after['Refused'] - before['Refused']} | {after['Repeated'] - before['Repeated']} |", flush=True)
     finally:
         call(base, "/pocketlm/faults", {})
         if "KEEP" not in os.environ:
