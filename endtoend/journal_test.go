@@ -124,12 +124,13 @@ func killTimes(kills []kill) string {
 	return strings.Join(out, ", ")
 }
 
-// submitted checks that no file and no job is there twice: two models of iteration 0 and one of each that follows.
+// submitted checks that no job is there twice, two models of iteration 0 and one of each that follows, and that the files of
+// jobs that ended were removed.
 func (l *lab) submitted(iterations int) {
 	t := l.t
 	t.Helper()
 	want := 2 + iterations
-	for _, path := range []string{"files?purpose=fine-tune&", "fine_tuning/jobs?"} {
+	for path, want := range map[string]int{"files?purpose=fine-tune&": 0, "fine_tuning/jobs?": want} {
 		var list struct{ Data []struct{ ID string } }
 		response, err := http.Get(fmt.Sprintf("%s/v1/%slimit=100", l.stack.PocketURL, path))
 		require.NoError(t, err)

@@ -69,12 +69,14 @@ type Settings struct {
 
 // SelfTrainInput starts a run. Its workflow id is the run's name.
 type SelfTrainInput struct {
-	Spec   config.Run `json:"spec"`             // complete: defaults filled in, sources in S3, prompts inlined
-	Digest string     `json:"digest"`           // of the spec
-	Queue  string     `json:"queue"`            // prefix of the task queues
-	Search bool       `json:"search"`           // the namespace has the search attributes, so that they may be set
-	Drift  bool       `json:"drift,omitempty"`  // compares each curated set with the one before; false in runs begun before there was that
-	Resume *State     `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
+	Spec   config.Run `json:"spec"`            // complete: defaults filled in, sources in S3, prompts inlined
+	Digest string     `json:"digest"`          // of the spec
+	Queue  string     `json:"queue"`           // prefix of the task queues
+	Search bool       `json:"search"`          // the namespace has the search attributes, so that they may be set
+	Drift  bool       `json:"drift,omitempty"` // compares each curated set with the one before; false in runs begun before there was that
+	// Withdraw cancels a cancelled run's batches at the endpoint; false in runs begun before there was that.
+	Withdraw bool   `json:"withdraw,omitempty"`
+	Resume   *State `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
 }
 
 // State is what a run carries from one execution to the next: references and counters.

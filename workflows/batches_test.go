@@ -1,7 +1,16 @@
 package workflows
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
@@ -33,5 +42,81 @@ func TestDeliveryIsChosenPerStage(t *testing.T) {
 	}
 	if got[stage.TaskBacktranslate] != config.DeliveryBatch || got[stage.TaskRate] != config.DeliveryBatch || got[stage.TaskCalibrate] == config.DeliveryBatch {
 		t.Errorf("deliveries are %v", got)
+	}
+}
+
+func (f *fakeStages) OpenBatches(_ context.Context, work stage.Work) ([]int, error) {
+	return []int{1, 3}, nil
+}
+
+func (f *fakeStages) WithdrawBatches(_ context.Context, in activities.WithdrawInput) error {
+	if !slices.Equal(in.Partitions, []int{1, 3}) {
+		return activities.NewTrouble("setting", "other partitions", "")
+	}
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.withdraw != nil {
+		return f.w.withdraw(in)
+	}
+	f.w.withdrawn = append(f.w.withdrawn, in.Work.Output)
+	return nil
+}
+
+// A cancelled run leaves no batches at the endpoint, whatever it was doing, and says so where it cannot help it.
+func TestCancelTakesBatchesBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		delivery string
+		pause    bool
+		refused  error
+		want     []string
+		warns    bool
+	}{
+		"running":         {delivery: config.DeliveryBatch, want: []string{"runs/demo/00/candidates"}},
+		"auto":            {delivery: config.DeliveryAuto, want: []string{"runs/demo/00/candidates"}},
+		"paused":          {delivery: config.DeliveryBatch, pause: true, want: []string{"runs/demo/00/candidates"}},
+		"live":            {delivery: config.DeliveryLive},
+		"not to be taken": {delivery: config.DeliveryBatch, refused: activities.NewTrouble("auth", "the key is gone", "give one"), warns: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(2, 5)
+			s := spec()
+			s.Augment.Delivery = c.delivery
+			if c.refused != nil {
+				w.withdraw = func(activities.WithdrawInput) error { return c.refused }
+			}
+			var env *testsuite.TestWorkflowEnvironment
+			w.ask = func(stage.Work) (activities.PartitionResult, error) {
+				if !c.pause {
+					env.CancelWorkflow()
+				}
+				return activities.PartitionResult{}, errors.New("a batch is at the endpoint") // as one that is handed back
+			}
+			_, err := w.play(t, s, func(e *testsuite.TestWorkflowEnvironment, _ int) {
+				env = e
+				if c.pause {
+					e.RegisterDelayedCallback(func() {
+						var after Status
+						update(t, e, UpdatePause, &after)
+					}, time.Hour)
+					e.RegisterDelayedCallback(e.CancelWorkflow, 2*time.Hour)
+				}
+			})
+			if !temporal.IsCanceledError(err) {
+				t.Fatalf("ended with %v", err)
+			}
+			if !slices.Equal(w.withdrawn, c.want) {
+				t.Errorf("taken back: %v", w.withdrawn)
+			}
+			var last Status
+			if err := json.Unmarshal(w.records["demo/"+RecordStatus], &last); err != nil {
+				t.Fatal(err)
+			}
+			warned := len(last.Warnings) == 1 && strings.Contains(last.Warnings[0], "the key is gone") && strings.Contains(last.Warnings[0], "provider p")
+			if last.Phase != PhaseCancelled || warned != c.warns || len(last.Warnings) > 1 {
+				t.Errorf("%s, warnings %q", last.Phase, last.Warnings)
+			}
+		})
 	}
 }

@@ -87,6 +87,12 @@ func (r *run) cancelled(ctx workflow.Context) (Status, error) {
 	r.phase = PhaseCancelled
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
+	if r.posting > 0 {
+		r.changed(ctx)
+		if err := workflow.Await(ctx, func() bool { return r.posting == 0 }); err != nil {
+			workflow.GetLogger(ctx).Warn("wait for batches", "error", err)
+		}
+	}
 	r.retireLast(ctx)
 	if err := r.close(ctx); err != nil {
 		workflow.GetLogger(ctx).Warn("record cancelled run", "error", err)

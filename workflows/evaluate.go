@@ -23,9 +23,10 @@ type EvaluateInput struct {
 	Model    NamedModel        `json:"model"` // zero where the spec gives outputs
 	Baseline NamedModel        `json:"baseline"`
 	Judge    NamedModel        `json:"judge"`
-	Seeds    dataset.Ref       `json:"seeds,omitzero"`    // of the run, where their instructions are the prompts
-	Training dataset.Ref       `json:"training,omitzero"` // the curated set that scaling cuts
-	Trains   config.Model      `json:"trains,omitzero"`   // how scaling trains: as the run did
+	Seeds    dataset.Ref       `json:"seeds,omitzero"`     // of the run, where their instructions are the prompts
+	Training dataset.Ref       `json:"training,omitzero"`  // the curated set that scaling cuts
+	Trains   config.Model      `json:"trains,omitzero"`    // how scaling trains: as the run did
+	Withdraw bool              `json:"withdraw,omitempty"` // as in SelfTrainInput
 }
 
 // NamedModel is a model and what people call it.
@@ -49,7 +50,7 @@ func EvaluationID(e config.Evaluation) string {
 func Evaluate(ctx workflow.Context, in EvaluateInput) (Status, error) {
 	host := SelfTrainInput{
 		Spec:   config.Run{Name: workflow.GetInfo(ctx).WorkflowExecution.ID, Budget: in.Spec.Budget, Model: in.Trains},
-		Digest: in.Digest, Queue: in.Queue,
+		Digest: in.Digest, Queue: in.Queue, Withdraw: in.Withdraw,
 	}
 	r, ctx, err := newRun(ctx, host)
 	if err != nil {

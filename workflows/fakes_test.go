@@ -51,6 +51,9 @@ type world struct {
 	evaluated []string // folders that evaluations made
 	rate      func(eval.Result) float64
 	jaccard   float64
+
+	withdraw  func(in activities.WithdrawInput) error // nil: at once
+	withdrawn []string                                // folders whose batches were taken back
 }
 
 func newWorld(bits int, rows int64) *world {
@@ -287,7 +290,7 @@ func spec() config.Run {
 // play runs SelfTrain from execution to execution until it ends for good.
 func (w *world) play(t *testing.T, spec config.Run, during func(env *testsuite.TestWorkflowEnvironment, iteration int)) (Status, error) {
 	t.Helper()
-	in := SelfTrainInput{Spec: spec, Digest: "spec", Queue: "selfalign"}
+	in := SelfTrainInput{Spec: spec, Digest: "spec", Queue: "selfalign", Withdraw: true}
 	for range 10 {
 		env := w.env(t)
 		iteration := 0

@@ -18,6 +18,7 @@ const (
 	partitionTimeout  = 24 * time.Hour // one attempt at one partition
 	shortTimeout      = 5 * time.Minute
 	partingTimeout    = 5 * time.Minute     // all attempts at a clean-up
+	withdrawTimeout   = 20 * time.Minute    // all attempts at cancelling batches, for which a provider may take ten minutes
 	waitForWorker     = 30 * 24 * time.Hour // a stage waits this long for a worker of its role
 	trainingTimeout   = 60 * 24 * time.Hour
 	firstRetry        = time.Second
@@ -106,6 +107,12 @@ func parting(ctx workflow.Context, queue, summary string) workflow.Context {
 		RetryPolicy:            patient(),
 		Summary:                summary,
 	})
+}
+
+// withdrawing suits the cancelling of batches. The server retries it while the endpoint is at it.
+func withdrawing(ctx workflow.Context, queue, summary string) workflow.Context {
+	ctx = parting(ctx, queue, summary)
+	return workflow.WithScheduleToCloseTimeout(ctx, withdrawTimeout)
 }
 
 // child suits the child workflows of a run. Cancelling reaches them, and they finish their clean-up before the parent goes on.

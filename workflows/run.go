@@ -34,6 +34,9 @@ type run struct {
 	recipe  string // "" is SelfTrain
 	refused bool   // a person ended the run at the gate of a round
 
+	posting    int      // stages at work whose questions may travel in batches
+	unreturned []string // what of a cancelled run's batches is still at an endpoint
+
 	evaluation *eval.Result // of an Evaluate workflow
 	scaling    *eval.Scaled
 }

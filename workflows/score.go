@@ -23,10 +23,11 @@ const RecipeScore = "score"
 
 // ScoreInput starts a run of the generate-and-score recipe. Its workflow id is the run's name.
 type ScoreInput struct {
-	Spec   config.Score `json:"score"` // complete: defaults filled in, sources in S3 or on the Hub, prompts inlined
-	Digest string       `json:"digest"`
-	Queue  string       `json:"queue"`
-	Search bool         `json:"search"`
+	Spec     config.Score `json:"score"` // complete: defaults filled in, sources in S3 or on the Hub, prompts inlined
+	Digest   string       `json:"digest"`
+	Queue    string       `json:"queue"`
+	Search   bool         `json:"search"`
+	Withdraw bool         `json:"withdraw,omitempty"` // as in SelfTrainInput
 }
 
 // scoreRun is the recipe in work: the machinery of a run, over a spec of its own.
@@ -38,7 +39,7 @@ type scoreRun struct {
 // Score is the generate-and-score recipe: load prompts, generate answers, score them, keep some, push them. Steps are those of
 // SelfTrain: they pause, wait for a budget or a person, and go on where they were.
 func Score(ctx workflow.Context, in ScoreInput) (Status, error) {
-	base, ctx, err := newRun(ctx, SelfTrainInput{Spec: scoreAsRun(in.Spec), Digest: in.Digest, Queue: in.Queue, Search: in.Search})
+	base, ctx, err := newRun(ctx, SelfTrainInput{Spec: scoreAsRun(in.Spec), Digest: in.Digest, Queue: in.Queue, Search: in.Search, Withdraw: in.Withdraw})
 	if err != nil {
 		return Status{}, err
 	}

@@ -242,6 +242,11 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 	var made dataset.Ref
 	wanted, delivery := work.InFlight, work.Delivery
 	r.asking[r.key(name)] = true
+	key, posts := r.key(name), r.in.Withdraw && r.posts(work)
+	if posts {
+		r.posting++
+		defer func() { r.posting-- }()
+	}
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
 		window, each := windowFor(r.inFlight(work.Task, wanted))
 		work.InFlight, work.Delivery = each, delivery
@@ -275,19 +280,28 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		made = out.Dataset
 		return out.Stop, err
 	})
+	if posts && ctx.Err() != nil {
+		r.withdraw(ctx, key, work)
+	}
 	return made, err
+}
+
+// wish returns how the spec wants a stage's questions to travel.
+func (r *run) wish(work stage.Work) string {
+	switch {
+	case work.Delivery != "": // the few questions of a calibration are not worth a day
+		return work.Delivery
+	case work.Task == stage.TaskBacktranslate, work.Task == stage.TaskRespond:
+		return r.in.Spec.Augment.Delivery
+	case work.Task == stage.TaskRate:
+		return r.in.Spec.Rate.Delivery
+	}
+	return ""
 }
 
 // delivery returns how a stage's questions travel: the spec's own word, or what auto means for the provider.
 func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
-	wish := work.Delivery // the few questions of a calibration are not worth a day
-	switch {
-	case wish != "":
-	case work.Task == stage.TaskBacktranslate, work.Task == stage.TaskRespond:
-		wish = r.in.Spec.Augment.Delivery
-	case work.Task == stage.TaskRate:
-		wish = r.in.Spec.Rate.Delivery
-	}
+	wish := r.wish(work)
 	switch wish {
 	case "", config.DeliveryLive:
 		return "", nil

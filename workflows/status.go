@@ -135,7 +135,7 @@ func (r *run) status() Status {
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result
 	}
-	s.Warnings = append(warnings(s.Stages, s.Sets, s.Calibration), r.leftServing()...)
+	s.Warnings = append(warnings(s.Stages, s.Sets, s.Calibration), append(r.leftServing(), r.unreturned...)...)
 	switch {
 	case r.phase != "":
 		s.Phase = r.phase

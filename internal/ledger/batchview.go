@@ -125,3 +125,38 @@ func (v *view) leftInDoubt(run string) (u dataset.Usage) {
 	}
 	return u
 }
+
+// OpenShelves returns, in order, the partitions of a scope in which a run has handed over batches that are not settled.
+func OpenShelves(ctx context.Context, st *blob.Store, scope string, bits int, run string) ([]int, error) {
+	balance := map[int]int{} // asked less done
+	err := st.List(ctx, fmt.Sprintf("%s%02d/", scopeDir(scope), bits), func(i blob.Info) error {
+		s, ok := parseShelf(scope, i.Key)
+		if !ok || s.bits != bits || !strings.HasPrefix(i.Key, s.dir()+batchFolder) {
+			return nil
+		}
+		switch {
+		case strings.HasSuffix(i.Key, "-asked.json"):
+			balance[s.part]++
+		case strings.HasSuffix(i.Key, "-done.json"):
+			balance[s.part]--
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list batches: %w", err)
+	}
+	var out []int
+	for _, part := range slices.Sorted(maps.Keys(balance)) {
+		if balance[part] == 0 {
+			continue
+		}
+		b, err := Handed(ctx, st, scope, bits, part, run)
+		if err != nil {
+			return nil, err
+		}
+		if len(b.Open) > 0 {
+			out = append(out, part)
+		}
+	}
+	return out, nil
+}

@@ -21,6 +21,9 @@ func (a *attempt[In, Out, Value]) askByPost(ctx context.Context) (stop string, e
 	if err := a.settleBatches(ctx); err != nil {
 		return "", err
 	}
+	if a.deps.post.withdraw {
+		return StopCancelled, nil
+	}
 	missing, err := a.openSlots()
 	if err != nil || len(missing) == 0 {
 		return "", err
@@ -106,7 +109,14 @@ func (a *attempt[In, Out, Value]) settleBatches(ctx context.Context) error {
 
 func (a *attempt[In, Out, Value]) settleBatch(ctx context.Context, b ledger.Batch, known map[ledger.Key]postQuestion) error {
 	p := a.deps.post
-	if b.ID == "" {
+	switch {
+	case b.ID == "" && p.withdraw:
+		found, err := a.identify(ctx, b)
+		if err != nil || found == nil {
+			return err
+		}
+		b = *found
+	case b.ID == "":
 		return a.send(ctx, b, known, false)
 	}
 	s, err := p.client.Status(ctx, b.ID)
@@ -115,6 +125,9 @@ func (a *attempt[In, Out, Value]) settleBatch(ctx context.Context, b ledger.Batc
 	}
 	switch s.State {
 	case batch.StateRunning:
+		if p.withdraw {
+			return a.takeBack(ctx, b, s)
+		}
 		return errSent
 	case batch.StateFailed:
 		return a.refused(ctx, b, s.Err)
@@ -125,7 +138,7 @@ func (a *attempt[In, Out, Value]) settleBatch(ctx context.Context, b ledger.Batc
 // refused notes that the endpoint did not take a batch. Where waiting helps it is no error.
 func (a *attempt[In, Out, Value]) refused(ctx context.Context, b ledger.Batch, e *llm.Error) error {
 	err := a.book.Settle(ctx, b.Seq, ledger.Settlement{Outcome: ledger.BatchRefused, Reason: wordsOf(e)})
-	if err != nil || e.Code == batch.CodeEnqueued {
+	if err != nil || e.Code == batch.CodeEnqueued || a.deps.post.withdraw {
 		return err
 	}
 	return a.deps.post.explain(ctx, nil, e)
@@ -254,7 +267,7 @@ func (a *attempt[In, Out, Value]) findSent(ctx context.Context, b ledger.Batch) 
 		}
 		return errSent
 	}
-	return a.book.Settle(ctx, b.Seq, ledger.Settlement{Outcome: ledger.BatchRefused, Reason: "never sent, and its rows have changed"})
+	return a.book.Settle(ctx, b.Seq, ledger.Settlement{Outcome: ledger.BatchRefused, Reason: "never sent, and not wanted any more"})
 }
 
 func (a *attempt[In, Out, Value]) lines(keys []ledger.Key, known map[ledger.Key]postQuestion, path string) iter.Seq2[[]byte, error] {

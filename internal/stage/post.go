@@ -38,6 +38,8 @@ type post struct {
 	begun  time.Time
 	asked  int64 // in earlier rounds
 	sizes  batch.Sizes
+
+	withdraw bool // batches are cancelled, and nothing is asked
 }
 
 // Delivery returns DeliveryLive or DeliveryBatch: what a wish means for a provider.

@@ -275,3 +275,8 @@ func Fingerprint(w Work) string {
 func Paid(ctx context.Context, st *blob.Store, w Work) (ledger.Spending, error) {
 	return ledger.Paid(ctx, st, Scope(w), w.Input.Bits, w.Partition, w.Output)
 }
+
+// OpenPartitions returns the partitions of the work's input for which its run has batches at the endpoint.
+func OpenPartitions(ctx context.Context, st *blob.Store, w Work) ([]int, error) {
+	return ledger.OpenShelves(ctx, st, Scope(w), w.Input.Bits, w.Output)
+}

@@ -36,7 +36,7 @@ func (c *Client) PrepareEvaluation(ctx context.Context, spec config.Evaluation, 
 	if err := c.uploadAll(ctx, lists, dir, progress); err != nil {
 		return workflows.EvaluateInput{}, err
 	}
-	in := workflows.EvaluateInput{Spec: spec, Digest: EvaluationDigest(spec), Queue: c.Queue}
+	in := workflows.EvaluateInput{Spec: spec, Digest: EvaluationDigest(spec), Queue: c.Queue, Withdraw: true}
 	var err error
 	if in.Baseline, err = c.side(ctx, spec.Baseline, spec.Run); err != nil {
 		return in, err

@@ -52,7 +52,7 @@ func InlineScorePrompts(p config.ScorePrompts, dir string) (config.ScorePrompts,
 
 // StartScore is Start for the generate-and-score recipe: the same spec again finds the run that is there.
 func (c *Client) StartScore(ctx context.Context, spec config.Score) (Started, error) {
-	in := workflows.ScoreInput{Spec: spec, Digest: config.ScoreDigest(spec), Queue: c.Queue, Search: c.hasSearchAttributes(ctx)}
+	in := workflows.ScoreInput{Spec: spec, Digest: config.ScoreDigest(spec), Queue: c.Queue, Search: c.hasSearchAttributes(ctx), Withdraw: true}
 	body, err := json.MarshalIndent(in, "", "  ")
 	if err != nil {
 		return Started{}, fmt.Errorf("start %s: %w", spec.Name, err)

@@ -127,7 +127,7 @@ type Started struct {
 // ConflictError. The spec must be prepared.
 func (c *Client) Start(ctx context.Context, spec config.Run, resume *workflows.State) (Started, error) {
 	in := workflows.SelfTrainInput{Spec: spec, Digest: config.Digest(spec), Queue: c.Queue, Resume: resume}
-	in.Search, in.Drift = c.hasSearchAttributes(ctx), true
+	in.Search, in.Drift, in.Withdraw = c.hasSearchAttributes(ctx), true, true
 	body, err := json.MarshalIndent(in, "", "  ")
 	if err != nil {
 		return Started{}, fmt.Errorf("start %s: %w", spec.Name, err)

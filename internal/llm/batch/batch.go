@@ -113,6 +113,9 @@ const (
 	StateCancelled State = "cancelled" // likewise
 )
 
+// SaidCancelling is the word for a batch that is being cancelled, which may take minutes. It is StateRunning.
+const SaidCancelling = "cancelling"
+
 // Status is a batch as the endpoint sees it.
 type Status struct {
 	ID      string

@@ -92,7 +92,7 @@ func (c *Client) Find(ctx context.Context, key string, since time.Time) (Status,
 	var best Status
 	found := false
 	rank := func(s Status) int {
-		if s.State == StateFailed || s.State == StateCancelled || s.Said == "cancelling" {
+		if s.State == StateFailed || s.State == StateCancelled || s.Said == SaidCancelling {
 			return 1
 		}
 		return 0
@@ -141,7 +141,7 @@ func (c *Client) Cancel(ctx context.Context, id string) error {
 	if err == nil {
 		return nil
 	}
-	if s, lookErr := c.Status(ctx, id); lookErr == nil && (s.Over() || s.Said == "cancelling") {
+	if s, lookErr := c.Status(ctx, id); lookErr == nil && (s.Over() || s.Said == SaidCancelling) {
 		return nil
 	}
 	return fmt.Errorf("cancel batch %s: %w", id, err)
