@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/llm"
@@ -14,6 +15,9 @@ import (
 type DeliveryInput struct {
 	Wish     string `json:"wish"`
 	Provider string `json:"provider"`
+	Model    string `json:"model,omitempty"`
+	// Within is the stage's deadline from its beginning; 0: none.
+	Within time.Duration `json:"within,omitempty"`
 }
 
 // Delivery tells whether a stage's questions travel live or in batches.
@@ -22,12 +26,12 @@ func (r *Runs) Delivery(_ context.Context, in DeliveryInput) (string, error) {
 	if err != nil {
 		return "", blocked("setting", err, "mend the provider in the worker's settings and restart the workers, then retry")
 	}
-	return stage.Delivery(in.Wish, p), nil
+	return stage.Delivery(in.Wish, p, in.Model, in.Within), nil
 }
 
 // checkBatches finds out whether a provider has the Batch API, when a stage is to use it.
-func (r *Runs) checkBatches(ctx context.Context, provider string, s config.Sampling) error {
-	if !s.ByBatch(r.Settings.Providers[provider]) {
+func (r *Runs) checkBatches(ctx context.Context, provider, model string, s config.Sampling) error {
+	if !s.ByBatch(r.Settings.Providers[provider], model) {
 		return nil
 	}
 	p, err := r.Models.Provider(provider)

@@ -52,10 +52,10 @@ func (r *Runs) Preflight(ctx context.Context, spec config.Run) error {
 		}
 	}
 	asked := config.ModelsAsked(spec, r.Settings)
-	if err := r.checkBatches(ctx, asked[0].Provider, spec.Augment.Sampling); err != nil {
+	if err := r.checkBatches(ctx, asked[0].Provider, asked[0].Model, spec.Augment.Sampling); err != nil {
 		return err
 	}
-	return r.checkBatches(ctx, asked[len(asked)-1].Provider, spec.Rate.Sampling)
+	return r.checkBatches(ctx, asked[len(asked)-1].Provider, asked[len(asked)-1].Model, spec.Rate.Sampling)
 }
 
 // modelsToCheck lists the endpoints of a run: the judge's and the base model's with the model, that of the trained

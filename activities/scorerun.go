@@ -32,9 +32,9 @@ func (r *Runs) PreflightScore(ctx context.Context, spec config.Score) error {
 		}
 	}
 	if g := spec.Generate; g != nil {
-		if err := r.checkBatches(ctx, g.Provider, g.Sampling); err != nil {
+		if err := r.checkBatches(ctx, g.Provider, g.Model, g.Sampling); err != nil {
 			return err
 		}
 	}
-	return r.checkBatches(ctx, spec.Score.Provider, spec.Score.Sampling)
+	return r.checkBatches(ctx, spec.Score.Provider, spec.Score.Model, spec.Score.Sampling)
 }

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Run is the spec of a self-training run: what goes in, which models do what, when it stops, what it may cost.
 // It names providers, trainers and servers; what these are stands in the settings of the worker.
 type Run struct {
@@ -128,8 +130,10 @@ type Sampling struct {
 	Attempts int `yaml:"attempts" json:"attempts" jsonschema:"minimum=1,maximum=20"`
 	// Calls in flight wanted, over all workers together.
 	InFlight int `yaml:"in_flight" json:"in_flight" jsonschema:"minimum=1,maximum=100000"`
-	// How questions reach the endpoint: live (one call each, at once), batch (many in a file, through the Batch API: cheaper, and done within 24 hours), or auto: batch where the worker's settings say that the provider has the Batch API.
+	// How questions reach the endpoint: live (one call each, at once), batch (many in a file, through the Batch API: cheaper, and done within 24 hours), or auto: batch where the worker's settings say that the provider has the Batch API and takes something off the price there, and the deadline leaves time for it.
 	Delivery string `yaml:"delivery" json:"delivery" jsonschema:"enum=live,enum=batch,enum=auto"`
+	// With delivery auto: when the stage is wanted, from its beginning. Under 24h everything is asked live; later, what no batch would bring in time. 0: the cheaper way, however long it takes.
+	Deadline Duration `yaml:"deadline" json:"deadline,omitempty" min:"0s" max:"8760h"`
 }
 
 // Ways of delivery.
@@ -139,9 +143,18 @@ const (
 	DeliveryAuto  = "auto"
 )
 
-// ByBatch reports whether questions to a provider go through its Batch API.
-func (s Sampling) ByBatch(p Provider) bool {
-	return s.Delivery == DeliveryBatch || (s.Delivery == DeliveryAuto && p.Batch)
+// batchWindow is how long a Batch API may take.
+const batchWindow = 24 * time.Hour
+
+// ByBatch reports whether questions to a provider's model go through its Batch API: asked for by name, or as the cheaper of
+// two ways that keep the deadline.
+func (s Sampling) ByBatch(p Provider, model string) bool {
+	if s.Delivery != DeliveryAuto {
+		return s.Delivery == DeliveryBatch
+	}
+	price, known := p.PriceOfTrained(model)
+	cheaper := p.BatchDiscount > 0 && (!known || price.Input > 0 || price.Output > 0)
+	return p.Batch && cheaper && (s.Deadline == 0 || time.Duration(s.Deadline) >= batchWindow)
 }
 
 // Modes of augmentation.

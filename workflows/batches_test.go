@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,8 +20,11 @@ import (
 
 // Delivery finds the Batch API at every provider.
 func (f *fakeRuns) Delivery(in activities.DeliveryInput) (string, error) {
-	if in.Provider == "" || in.Wish != config.DeliveryAuto {
+	if in.Provider == "" || in.Model == "" || in.Wish != config.DeliveryAuto {
 		return "", activities.NewTrouble("setting", "unexpected question", "")
+	}
+	if in.Within > 0 && in.Within < 24*time.Hour {
+		return config.DeliveryLive, nil
 	}
 	return config.DeliveryBatch, nil
 }
@@ -118,5 +122,44 @@ func TestCancelTakesBatchesBack(t *testing.T) {
 				t.Errorf("%s, warnings %q", last.Phase, last.Warnings)
 			}
 		})
+	}
+}
+
+func TestDeadlinesBelongToTheirStage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2, 1)
+	s := spec()
+	s.Augment.Delivery, s.Augment.Deadline = config.DeliveryAuto, config.Duration(time.Hour)
+	s.Rate.Delivery, s.Rate.Deadline = config.DeliveryAuto, config.Duration(48*time.Hour)
+	var mu sync.Mutex
+	got := map[string]stage.Work{}
+	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
+		mu.Lock()
+		got[work.Output] = work
+		mu.Unlock()
+		return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
+	}
+	status, err := w.play(t, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key, output, delivery string
+		within                time.Duration
+	}{
+		{"00 augment", "runs/demo/00/candidates", config.DeliveryLive, time.Hour},
+		{"01 rate", "runs/demo/01/ratings", config.DeliveryBatch, 48 * time.Hour},
+		{"02 rate", "runs/demo/02/ratings", config.DeliveryBatch, 48 * time.Hour},
+	} {
+		var began time.Time
+		for _, st := range status.Stages {
+			if st.Key == c.key {
+				began = st.StartedAt
+			}
+		}
+		work := got[c.output]
+		if began.IsZero() || work.Delivery != c.delivery || work.Within != c.within || !work.Until.Equal(began.Add(c.within)) {
+			t.Errorf("%s began %s: %+v", c.key, began, work)
+		}
 	}
 }

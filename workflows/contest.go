@@ -137,7 +137,7 @@ func (r *run) answers(ctx workflow.Context, c contest, name string, model datase
 func (r *run) asks(task string, s config.Sampling, model dataset.ModelRef, input dataset.Ref, output string) stage.Work {
 	return stage.Work{
 		Task: task, Run: r.name, Input: input, Output: output, Model: model, Sampling: sampling(s), Samples: 1, Attempts: s.Attempts,
-		InFlight: s.InFlight, Delivery: s.Delivery, Iteration: r.st.Iteration,
+		InFlight: s.InFlight, Delivery: s.Delivery, Within: autoDeadline(s), Iteration: r.st.Iteration,
 	}
 }
 

@@ -250,6 +250,9 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 	err := r.step(ctx, name, "rows", func(ctx workflow.Context, _ int) (string, error) {
 		window, each := windowFor(r.inFlight(work.Task, wanted))
 		work.InFlight, work.Delivery = each, delivery
+		if work.Within = r.within(work); work.Within > 0 {
+			work.Until = r.stage(key).StartedAt.Add(work.Within)
+		}
 		var err error
 		if work.Delivery, err = r.delivery(ctx, work); err != nil {
 			return "", err
@@ -284,34 +287,6 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		r.withdraw(ctx, key, work)
 	}
 	return made, err
-}
-
-// wish returns how the spec wants a stage's questions to travel.
-func (r *run) wish(work stage.Work) string {
-	switch {
-	case work.Delivery != "": // the few questions of a calibration are not worth a day
-		return work.Delivery
-	case work.Task == stage.TaskBacktranslate, work.Task == stage.TaskRespond:
-		return r.in.Spec.Augment.Delivery
-	case work.Task == stage.TaskRate:
-		return r.in.Spec.Rate.Delivery
-	}
-	return ""
-}
-
-// delivery returns how a stage's questions travel: the spec's own word, or what auto means for the provider.
-func (r *run) delivery(ctx workflow.Context, work stage.Work) (string, error) {
-	wish := r.wish(work)
-	switch wish {
-	case "", config.DeliveryLive:
-		return "", nil
-	case config.DeliveryAuto:
-		var runs *activities.Runs
-		in := activities.DeliveryInput{Wish: wish, Provider: work.Model.Provider}
-		err := workflow.ExecuteActivity(short(ctx, QueueName(r.in.Queue, RoleControl), "live or batch"), runs.Delivery, in).Get(ctx, &wish)
-		return wish, err
-	}
-	return wish, nil
 }
 
 // selectTraining writes D ∪ A_k. Without ratings it is D.

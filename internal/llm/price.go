@@ -25,6 +25,12 @@ func (p prices) find(model string) (Price, bool) {
 	return p[best+"*"], true
 }
 
+// Free reports whether a model is known to cost nothing.
+func (p Provider) Free(model string) bool {
+	price, known := prices(p.Prices).find(model)
+	return known && price.Input == 0 && price.Output == 0
+}
+
 // cost is tokens × dollars per million tokens, which is millionths of a dollar.
 func (p prices) cost(model string, u Usage) (int64, bool) {
 	price, ok := p.find(model)

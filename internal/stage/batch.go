@@ -12,7 +12,7 @@ import (
 )
 
 // askByPost claims the partition, harvests the batches that are done, and hands over what is missing. It returns errSent
-// while batches are at the endpoint, and nothing when no question is open.
+// while batches are at the endpoint, errLate when what is missing has no time for one, and nothing when no question is open.
 func (a *attempt[In, Out, Value]) askByPost(ctx context.Context) (stop string, err error) {
 	a.byPost = true
 	if err := a.claim(ctx, nil); err != nil { // no live calls are foreseen
@@ -27,6 +27,9 @@ func (a *attempt[In, Out, Value]) askByPost(ctx context.Context) (stop string, e
 	missing, err := a.openSlots()
 	if err != nil || len(missing) == 0 {
 		return "", err
+	}
+	if a.deps.post.late() {
+		return "", errLate
 	}
 	handed := a.book.Batches()
 	if a.deps.post.pause(handed) > 0 {

@@ -24,10 +24,14 @@ const (
 	quickestPoll = 200 * time.Millisecond
 	slowestVisit = 5 * time.Minute // when an attempt that handed a partition back comes again, at the latest
 	longestPause = time.Hour       // after batches that brought nothing
+	batchLag     = time.Hour       // into a stage its first batches are in time still
 )
 
 // errSent says that all there is to do is to wait for batches.
 var errSent = errors.New("batches are at the endpoint")
+
+// errLate says that what is missing is to be asked live for the deadline's sake.
+var errLate = errors.New("a batch would miss the deadline")
 
 // post is how questions travel in batches. It outlives the rounds of an attempt: look for answers, hand over what is
 // missing, wait.
@@ -42,12 +46,18 @@ type post struct {
 	withdraw bool // batches are cancelled, and nothing is asked
 }
 
-// Delivery returns DeliveryLive or DeliveryBatch: what a wish means for a provider.
-func Delivery(wish string, p llm.Provider) string {
-	if wish == DeliveryBatch || (wish == DeliveryAuto && p.Batch) {
+// Delivery returns DeliveryLive or DeliveryBatch: what a wish means for a model of a provider, with a deadline (0: none).
+func Delivery(wish string, p llm.Provider, model string, within time.Duration) string {
+	cheaper := p.Batch && p.BatchDiscount > 0 && !p.Free(model)
+	if wish == DeliveryBatch || (wish == DeliveryAuto && cheaper && (within == 0 || within >= batch.Window)) {
 		return DeliveryBatch
 	}
 	return DeliveryLive
+}
+
+// late reports whether a batch handed over now could miss the deadline. The first ones, minutes after the stage began, do not.
+func (p *post) late() bool {
+	return !p.work.Until.IsZero() && time.Until(p.work.Until) < batch.Window-batchLag
 }
 
 // byPost reports whether the work's questions travel in batches.
@@ -59,7 +69,7 @@ func (w *Work) byPost(d Deps) (bool, error) {
 	if err != nil {
 		return false, &Error{Class: ClassSetting, Err: err, Way: "name a provider of the worker's settings"}
 	}
-	return Delivery(w.Delivery, p) == DeliveryBatch, nil
+	return Delivery(w.Delivery, p, w.Model.Name, w.Within) == DeliveryBatch, nil
 }
 
 // runByPost alternates between waiting, during which neither the input nor the partition's lease is held, and rounds that
@@ -83,6 +93,12 @@ func runByPost(ctx context.Context, d Deps, w Work, t runner, progress func(Prog
 		r, err := t.run(ctx, d, w, progress)
 		p.asked += r.Asked
 		r.Asked = p.asked
+		if errors.Is(err, errLate) {
+			d.post = nil
+			r, err = t.run(ctx, d, w, progress)
+			r.Asked += p.asked
+			return r, err
+		}
 		if !errors.Is(err, errSent) {
 			return r, err
 		}

@@ -294,24 +294,76 @@ func TestARefusedBatchIsToldInTheEndpointsWords(t *testing.T) {
 
 func TestDeliveryOf(t *testing.T) {
 	t.Parallel()
-	has, hasNot := llm.Provider{Batch: true}, llm.Provider{}
+	has, hasNot := llm.Provider{Batch: true, BatchDiscount: 0.5}, llm.Provider{BatchDiscount: 0.5}
+	dear := llm.Provider{Batch: true} // takes nothing off
+	own := llm.Provider{Batch: true, BatchDiscount: 0.5, Prices: map[string]llm.Price{"m": {}}}
+	const day = 24 * time.Hour
 	for _, c := range []struct {
-		wish string
-		p    llm.Provider
-		want string
+		wish   string
+		p      llm.Provider
+		within time.Duration
+		want   string
 	}{
-		{"", has, DeliveryLive},
-		{DeliveryLive, has, DeliveryLive},
-		{DeliveryAuto, has, DeliveryBatch},
-		{DeliveryAuto, hasNot, DeliveryLive},
-		{DeliveryBatch, hasNot, DeliveryBatch},
+		{"", has, 0, DeliveryLive},
+		{DeliveryLive, has, 0, DeliveryLive},
+		{DeliveryAuto, has, 0, DeliveryBatch},
+		{DeliveryAuto, has, day, DeliveryBatch},
+		{DeliveryAuto, has, day - time.Minute, DeliveryLive},
+		{DeliveryAuto, hasNot, 0, DeliveryLive},
+		{DeliveryAuto, dear, 0, DeliveryLive},
+		{DeliveryAuto, own, 0, DeliveryLive},
+		{DeliveryBatch, hasNot, 0, DeliveryBatch},
+		{DeliveryBatch, dear, time.Minute, DeliveryBatch},
 	} {
-		if got := Delivery(c.wish, c.p); got != c.want {
-			t.Errorf("%q at %+v is %s, want %s", c.wish, c.p.Batch, got, c.want)
+		if got := Delivery(c.wish, c.p, "m", c.within); got != c.want {
+			t.Errorf("%q at %+v within %s is %s, want %s", c.wish, c.p, c.within, got, c.want)
 		}
 	}
 	live, post := Work{Task: TaskRate}, Work{Task: TaskRate, Delivery: DeliveryBatch}
 	if Scope(live) != Scope(post) || Fingerprint(live) != Fingerprint(post) {
 		t.Error("the way of delivery changes what answers are looked for")
+	}
+}
+
+// What an expired batch left is asked live where another batch would miss the deadline, each question once.
+func TestADeadlineEndsBatches(t *testing.T) {
+	t.Parallel()
+	want, _ := liveRows(t, 200, pocketlm.Faults{})
+	for name, c := range map[string]struct {
+		until     time.Duration // before or after a batch's window
+		post, all int64
+	}{
+		"in time":             {time.Hour, 168, 2},
+		"just begun":          {-time.Minute, 168, 2},
+		"no time for another": {-2 * time.Hour, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newPostBench(t, 200, pocketlm.Faults{BatchExpires: 0.4})
+			w := b.byPost("out")
+			w.Until = time.Now().Add(batch.Window + c.until)
+			b.run(w)
+			if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+				t.Fatal("rows differ from those of live calls")
+			}
+			got := b.journal(w)
+			if got.ByRoute[routePost].Answered != c.post || got.ByRoute[routeLive].Answered != 200-c.post || got.ByRoute["batches"].Answered != c.all {
+				t.Errorf("routes: %+v", got.ByRoute)
+			}
+		})
+	}
+}
+
+// A batch that was handed over in time is waited for and harvested, though by then it is late.
+func TestALateStageHarvestsWhatItSent(t *testing.T) {
+	t.Parallel()
+	b := newPostBench(t, 100, pocketlm.Faults{BatchTime: 1500, BatchExpires: 0.6})
+	w := b.byPost("out")
+	b.handOver(w)
+	w.Until = time.Now()
+	b.run(w)
+	got := b.journal(w)
+	if got.ByRoute[routePost].Answered != 40 || got.ByRoute[routeLive].Answered != 60 || got.ByRoute["batches"].Answered != 1 {
+		t.Errorf("routes: %+v", got.ByRoute)
 	}
 }

@@ -54,13 +54,15 @@ type Work struct {
 	InFlight  int              `json:"in_flight"`        // its share of calls in flight, see seats.go; 0: DefaultInFlight
 	Budget    Budget           `json:"budget"`
 	Delivery  string           `json:"delivery,omitempty"` // how questions reach the endpoint; "" is DeliveryLive
+	Within    time.Duration    `json:"within,omitempty"`   // deadline of the whole stage, from its beginning; 0: none
+	Until     time.Time        `json:"until,omitzero"`     // the same as a moment: what no batch would bring by then is asked live
 }
 
 // The ways in which questions reach an endpoint. Answers are the same ones in the ledger, whichever way they came.
 const (
 	DeliveryLive  = "live"  // one call each, at once
 	DeliveryBatch = "batch" // many in a file, through the Batch API: within 24 hours, at a lower price
-	DeliveryAuto  = "auto"  // batch where the provider is declared to have the Batch API, else live
+	DeliveryAuto  = "auto"  // batch where the provider has the Batch API, is cheaper there, and the deadline leaves time; else live
 )
 
 // Sampling is how the model is asked.

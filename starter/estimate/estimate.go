@@ -163,7 +163,7 @@ func (p *planner) ask(name string, t int, model config.Asked, s config.Sampling,
 	calls := int64(math.Ceil(float64(rows) * tries))
 	provider := p.worker.Providers[model.Provider]
 	price, known := provider.PriceOfTrained(model.Model)
-	byBatch := s.ByBatch(provider)
+	byBatch := s.ByBatch(provider, model.Model)
 	if byBatch {
 		price.Input, price.Output = price.Input*(1-provider.BatchDiscount), price.Output*(1-provider.BatchDiscount)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/starter/estimate"
@@ -146,6 +147,15 @@ func TestBatchesCostLessAndTakeADay(t *testing.T) {
 	}
 	if rate := plan.Stages[3]; rate.Batch || *rate.Cost != *live.Stages[3].Cost {
 		t.Errorf("rate is %+v", rate)
+	}
+	r.Augment.Deadline = config.Duration(time.Hour)
+	if soon := estimate.Make(r, w, seeds, segments, prompts).Stages[1]; soon.Batch || *soon.Cost != *was.Cost || *soon.Seconds != *was.Seconds {
+		t.Errorf("with a deadline of an hour augment is %+v", soon)
+	}
+	r.Augment.Deadline, p.BatchDiscount = 0, 0
+	w.Providers["p"] = p
+	if same := estimate.Make(r, w, seeds, segments, prompts).Stages[1]; same.Batch {
+		t.Errorf("without a discount augment is %+v", same)
 	}
 	if plan.AtMost.Cost >= live.AtMost.Cost || len(plan.Assumptions) != len(live.Assumptions)+1 {
 		t.Errorf("at most %v of %v; %q", plan.AtMost.Cost, live.AtMost.Cost, plan.Assumptions)
