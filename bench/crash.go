@@ -24,8 +24,9 @@ import (
 // time of the flush itself.
 const unwritten = 2500 * time.Millisecond
 
-// checks is what the checks of endpoints and trained models may take, in tokens. They are not part of a stage.
-const checks = 2000
+// shortest is what the question of a row takes at least, in tokens: its template alone is longer. What is shorter tries an endpoint
+// or a trained model out, and is part of no stage.
+const shortest = 100
 
 // kill is one process that was ended as by kill -9, or a link of the worker that was cut, slowed or reset for some seconds.
 type kill struct {
@@ -49,6 +50,8 @@ type crashResult struct {
 	Tokens     int64          `json:"tokens_referee"`
 	Paid       int64          `json:"tokens_paid"`
 	InDoubt    int64          `json:"tokens_in_doubt"`
+	Checks     int64          `json:"checks"` // answers of models that were tried out; in none of the figures above
+	CheckCost  int64          `json:"check_tokens"`
 	Digests    []string       `json:"digests"`
 	Same       bool           `json:"same_result"`
 }
@@ -56,13 +59,13 @@ type crashResult struct {
 func crashCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	n := flags.Int("n", 20, "kills, and cuts of the worker's links to Temporal and S3")
-	rows := flags.Int("rows", 20_000, "segments; the run must last longer than the kills")
-	inFlight := flags.Int("in-flight", 64, "calls in flight wanted")
-	every := flags.Duration("every", 8*time.Second, "mean time between two kills")
-	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments and victims") //nolint:gosec // any number will do
-	folder := flags.String("dir", "", "data folder, kept; none: a temporary one, removed")
-	asJSON := flags.Bool("json", false, "print the result as JSON")
+	n := flags.Int("n", 20, "faults: kill -9 of worker, Temporal or S3, or a link of the worker to Temporal or S3 that is cut, hangs, is slow or reset")
+	rows := flags.Int("rows", 20_000, "segments (documents) of the run, which must last longer than the faults")
+	inFlight := flags.Int("in-flight", 64, "calls in flight wanted, over all workers (there is one)")
+	every := flags.Duration("every", 8*time.Second, "mean time between two faults")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "random `number` that decides moments and victims; the same one repeats them") //nolint:gosec // any number will do
+	folder := flags.String("dir", "", "`folder` for data, which is kept; default: a temporary one, removed at the end")
+	asJSON := flags.Bool("json", false, "print every figure as JSON")
 	b := behaviourFlags(flags, 400*time.Millisecond)
 	if err := parse(flags, args); err != nil {
 		return err
@@ -96,11 +99,11 @@ func crashCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if r.Bad > 0 {
 		err = errors.Join(err, fmt.Errorf("%d answers were asked for again although they must have been written", r.Bad))
 	}
-	if r.Paid > r.Tokens || r.Tokens > r.Paid+r.InDoubt+checks {
+	if !r.balanced() {
 		err = errors.Join(err, fmt.Errorf("ledger ≤ billed ≤ ledger + in doubt does not hold: %d, %d, %d", r.Paid, r.Tokens, r.Paid+r.InDoubt))
 	}
 	if len(r.Kills) < *n {
-		err = errors.Join(err, fmt.Errorf("the run ended after %d of %d kills. Try: more -rows, or a shorter -every", len(r.Kills), *n))
+		err = errors.Join(err, fmt.Errorf("the run ended after %d of %d faults. Try: more -rows, or a shorter -every", len(r.Kills), *n))
 	}
 	return err
 }
@@ -261,6 +264,11 @@ func (r *crashResult) explain(dir string) error {
 		case pocketlm.Received:
 			q.received = e.At
 		case pocketlm.Answered:
+			if e.PromptTokens < shortest {
+				r.Checks++
+				r.CheckCost += int64(e.PromptTokens + e.CompletionTokens)
+				continue
+			}
 			r.Answered++
 			r.Tokens += int64(e.PromptTokens + e.CompletionTokens)
 			if !q.answered.IsZero() {
@@ -315,14 +323,18 @@ func (r *crashResult) account(answered time.Time) {
 	r.Bad++
 }
 
+// balanced reports whether what the referee billed lies between what the ledger says and that with what is in doubt.
+func (r *crashResult) balanced() bool { return r.Paid <= r.Tokens && r.Tokens <= r.Paid+r.InDoubt }
+
 func (r *crashResult) print(w io.Writer, behaviour string) {
 	fmt.Fprintf(w, "%d faults (kills of the worker %d, Temporal %d, S3 %d; worker's link to Temporal %d, to S3 %d); %s; %.0f s, undisturbed %.0f s\n",
 		len(r.Kills), r.Count["worker"], r.Count[devstack.ServiceTemporal], r.Count[devstack.ServiceLocal],
 		r.Count[linkTemporal], r.Count[linkS3], behaviour, r.Seconds, r.Calm)
 	fmt.Fprintf(w, "  result           identical: %t (%d datasets)\n", r.Same, len(r.Digests))
-	fmt.Fprintf(w, "  answered         %d, of these %d to a question that was answered before:\n", r.Answered, r.Duplicates)
+	fmt.Fprintf(w, "  answered         %d calls, of these %d to a question that had been answered before:\n", r.Answered, r.Duplicates)
 	fmt.Fprintf(w, "                   %d because the call was in flight when the worker was killed\n", r.InFlight)
-	fmt.Fprintf(w, "                   %d because the answer was not written yet\n", r.Fresh)
-	fmt.Fprintf(w, "                   %d for no such reason\n", r.Bad)
-	fmt.Fprintf(w, "  tokens           paid %d ≤ billed %d ≤ paid and in doubt %d\n", r.Paid, r.Tokens, r.Paid+r.InDoubt)
+	fmt.Fprintf(w, "                   %d because the answer was not written yet when the worker was killed\n", r.Fresh)
+	fmt.Fprintf(w, "                   %d for neither reason, which must not be\n", r.Bad)
+	fmt.Fprintf(w, "  tokens           paid %d, billed %d, paid and in doubt %d; in this order: %t\n", r.Paid, r.Tokens, r.Paid+r.InDoubt, r.balanced())
+	fmt.Fprintf(w, "  besides          %d short calls (%d tokens) that tried models out, which no run counts\n", r.Checks, r.CheckCost)
 }

@@ -77,8 +77,8 @@ func historyCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	flags.SetOutput(stderr)
 	partitions := flags.Int("partitions", 32768, "partitions, rounded up to a power of two; 100 million rows have 32768")
 	window := flags.Int("window", 8, "partitions in work at once")
-	folder := flags.String("dir", "", "data folder, kept; none: a temporary one, removed")
-	asJSON := flags.Bool("json", false, "print the result as JSON")
+	folder := flags.String("dir", "", "`folder` for data, which is kept; default: a temporary one, removed at the end")
+	asJSON := flags.Bool("json", false, "print every figure as JSON")
 	if err := parse(flags, args); err != nil {
 		return err
 	}

@@ -1,11 +1,5 @@
 // Command bench measures selfalign against a referee: an endpoint in a process of its own that counts every call, every
 // answer that was asked for twice, every token, and the calls in flight.
-//
-//	go run ./bench stage     one stage over several partitions, without Temporal
-//	go run ./bench run       whole runs: Temporal, worker, S3 and referee on this machine
-//	go run ./bench crash     a run whose worker, S3 and Temporal are killed at random moments
-//	go run ./bench neardup   the search for near-duplicates, without Temporal
-//	go run ./bench history   how long workflow histories become in a huge stage
 package main
 
 import (
@@ -16,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -26,20 +21,39 @@ const (
 	exitUsage   = 2
 )
 
-// command is one thing that bench does.
+// command is one thing that bench does. One without about is for bench itself.
 type command struct {
-	name string
-	run  func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+	name  string
+	about string
+	run   func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 var commands = []command{
-	{"stage", stageCommand},
-	{"run", runCommand},
-	{"crash", crashCommand},
-	{"neardup", neardupCommand},
-	{"history", historyCommand},
-	{refereeChild, refereeMain},
-	{s3Child, s3Main},
+	{"stage", "one stage (augment or rate) over several partitions, without Temporal: calls/s, share of the ideal, CPU, memory", stageCommand},
+	{"run", "a whole run, with Temporal, worker, S3 and referee on this machine: the same, with time by step and history events", runCommand},
+	{"crash", "a run whose worker, Temporal and S3 are killed or cut off at random moments, compared with an undisturbed one", crashCommand},
+	{"neardup", "the search for near-duplicates, without Temporal: time by step, memory, bytes", neardupCommand},
+	{"history", "a stage of 100 million rows whose activities do nothing: how long workflow histories become", historyCommand},
+	{refereeChild, "", refereeMain},
+	{s3Child, "", s3Main},
+}
+
+// help says what there is to measure.
+func help(w io.Writer) {
+	fmt.Fprint(w, `Measures selfalign on this machine, against a referee: an endpoint in a process of its own that answers at once or after a latency, and
+counts every call, every answer that was asked for twice, every token, and the calls in flight. It needs nothing but Go, and asks no real model.
+
+`)
+	for _, c := range commands {
+		if c.about != "" {
+			fmt.Fprintf(w, "  go run ./bench %-8s %s\n", c.name, c.about)
+		}
+	}
+	fmt.Fprint(w, `
+Each has flags of its own: go run ./bench stage -h. All know -json (every figure, for programs) and -dir (keep the data).
+Words: ideal = calls in flight wanted ÷ mean latency. In doubt = calls that a dead process may have made and did not write down.
+Exit codes: 0 measured, 1 failed or a promise was not kept, 2 wrong command line.
+`)
 }
 
 func main() {
@@ -51,6 +65,10 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
+		if slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+			help(stdout)
+			return exitOK
+		}
 		for _, c := range commands {
 			if c.name != args[0] {
 				continue
@@ -69,7 +87,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 		}
 	}
-	fmt.Fprintln(stderr, "usage: go run ./bench stage|run|crash|neardup|history -h")
+	if len(args) > 0 {
+		fmt.Fprintf(stderr, "bench: there is no %q\n\n", args[0])
+	}
+	help(stderr)
 	return exitUsage
 }
 

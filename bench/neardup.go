@@ -57,13 +57,13 @@ func neardupCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	flags := flag.NewFlagSet("neardup", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rows, "rows", 100_000, "segments; three in ten are edits of another, one in a thousand is the same page with another number")
-	flags.IntVar(&o.partitionRows, "partition-rows", 4096, "rows of a partition, at most, on average")
+	flags.IntVar(&o.partitionRows, "partition-rows", 4096, "greatest average number of rows in a partition")
 	flags.IntVar(&o.atOnce, "at-once", 4, "tasks in work at once, as many as the workflow has")
 	flags.Float64Var(&o.rules.Threshold, "threshold", 0.8, "Jaccard similarity of near-duplicates")
 	flags.IntVar(&o.rules.Shingle, "ngram", 5, "words of an n-gram")
 	flags.IntVar(&o.rules.Permutations, "permutations", 128, "permutations of a signature")
-	flags.StringVar(&o.dir, "dir", "", "data folder, kept; none: a temporary one, removed")
-	flags.BoolVar(&o.json, "json", false, "print the result as JSON")
+	flags.StringVar(&o.dir, "dir", "", "`folder` for data, which is kept; default: a temporary one, removed at the end")
+	flags.BoolVar(&o.json, "json", false, "print every figure as JSON")
 	profile := profileFlag(flags)
 	if err := parse(flags, args); err != nil {
 		return err

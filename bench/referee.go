@@ -74,9 +74,9 @@ type behaviour struct {
 
 func behaviourFlags(flags *flag.FlagSet, latency time.Duration) *behaviour {
 	b := &behaviour{}
-	flags.DurationVar(&b.latency, "latency", latency, "of an answer: median, or with -sigma 0 a constant; a function of the request")
+	flags.DurationVar(&b.latency, "latency", latency, "latency of an answer: the median, or with -sigma 0 a constant; the same for the same request")
 	flags.Float64Var(&b.sigma, "sigma", 0.5, "lognormal latency: standard deviation of its logarithm")
-	flags.BoolVar(&b.profile, "errors", false, "1 % 429 with Retry-After: 1, 0.5 % 500, 0.2 % permanent 400, 0.5 % answers that cannot be read")
+	flags.BoolVar(&b.profile, "errors", false, "answer 1 % of calls with 429 and Retry-After: 1, 0.5 % with 500, 0.2 % with 400 for good, and 0.5 % unreadably")
 	flags.IntVar(&b.capacity, "capacity", 0, "calls served at once, more get 429; 0: no bound")
 	return b
 }

@@ -41,11 +41,11 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	rows := flags.Int("rows", 20_000, "segments; the paper has 502133")
-	inFlight := flags.Int("in-flight", 200, "calls in flight wanted")
-	partitionRows := flags.Int("partition-rows", 4096, "rows of a partition, at most, on average")
-	iterations := flags.Int("iterations", 2, "iterations")
-	folder := flags.String("dir", "", "data folder, kept; none: a temporary one, removed")
-	asJSON := flags.Bool("json", false, "print the result as JSON")
+	inFlight := flags.Int("in-flight", 200, "calls in flight wanted, over all workers (there is one)")
+	partitionRows := flags.Int("partition-rows", 4096, "greatest average number of rows in a partition")
+	iterations := flags.Int("iterations", 2, "iterations of rating and training")
+	folder := flags.String("dir", "", "`folder` for data, which is kept; default: a temporary one, removed at the end")
+	asJSON := flags.Bool("json", false, "print every figure as JSON")
 	b := behaviourFlags(flags, 0)
 	if err := parse(flags, args); err != nil {
 		return err

@@ -249,7 +249,10 @@ func TestSteering(t *testing.T) {
 	}, nil)
 	m.On("CancelWorkflow", mock.Anything, "demo", "").Return(nil)
 	starter := bench(t, m)
-	for _, args := range [][]string{{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"}} {
+	for _, args := range [][]string{{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"},
+		{"set", "demo", "--budget", "50", "--threshold", "4"}, {"set", "demo", "--budget", "usd=$50,calls=100", "--threshold", "4"},
+		{"set", "demo", "--budget", "$50", "--budget", "calls=1e2", "--threshold", "4"},
+	} {
 		if code, out, errs := starter(args...); code != 0 || !strings.Contains(out, "it is running now") {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
 		}
@@ -257,7 +260,11 @@ func TestSteering(t *testing.T) {
 	if code, out, errs := starter("cancel", "demo"); code != 0 || !strings.Contains(out, "was asked to end") {
 		t.Errorf("cancel: %d\n%s%s", code, out, errs)
 	}
-	for _, args := range [][]string{{"set", "demo"}, {"set", "demo", "--usd=-1"}, {"set", "demo", "--threshold", "7"}} {
+	for _, args := range [][]string{
+		{"set", "demo"}, {"set", "demo", "--usd=-1"}, {"set", "demo", "--threshold", "7"},
+		{"set", "demo", "--budget", "0"}, {"set", "demo", "--budget", "much"}, {"set", "demo", "--budget", "eur=5"}, {"set", "demo", "--budget", "calls=1.5"},
+		{"set", "demo", "--budget", "calls=$5"}, {"set", "demo", "--budget=-5"}, {"set", "demo", "--budget", "5", "--usd", "6"}, {"set", "demo", "--budget", "NaN"},
+	} {
 		if code, out, errs := starter(args...); code != exitUsage {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
 		}

@@ -114,6 +114,7 @@ func (c *approveCmd) Run(a *app) error {
 
 type setCmd struct {
 	steering
+	Budget     []string `placeholder:"AMOUNT" help:"Budget, as usd=20, calls=5000 or tokens=1e6; a bare amount is in US dollars."`
 	USD        *float64 `name:"usd" help:"Budget in US dollars; 0 is no cap."`
 	Calls      *int64   `help:"Budget in calls; 0 is no cap."`
 	Tokens     *int64   `help:"Budget in tokens; 0 is no cap."`
@@ -130,6 +131,7 @@ Changes hold from now on; what was made before stays.
 Examples:
 
     starter set my-run --usd 100
+    starter set my-run --budget usd=100,calls=20000
     starter set my-run --in-flight 256
     starter set my-run --threshold 4 --iterations 3
 `
@@ -137,10 +139,13 @@ Examples:
 
 // Run is the command.
 func (c *setCmd) Run(a *app) error {
+	if err := c.amounts(); err != nil {
+		return err
+	}
 	change := workflows.Settings{InFlight: c.InFlight, Threshold: c.Threshold, Iterations: c.Iterations}
 	switch {
 	case c.USD == nil && c.Calls == nil && c.Tokens == nil && change == (workflows.Settings{}):
-		return usage("nothing to set. Try: --usd, --calls, --tokens, --in-flight, --threshold or --iterations")
+		return usage("nothing to set. Try: --budget, --usd, --calls, --tokens, --in-flight, --threshold or --iterations")
 	case (c.USD != nil && !(*c.USD >= 0)) || (c.Calls != nil && *c.Calls < 0) || (c.Tokens != nil && *c.Tokens < 0):
 		return usage("a budget cannot be negative. Try: 0 for no cap")
 	case c.InFlight != nil && *c.InFlight < 1:
@@ -184,7 +189,7 @@ type cancelCmd struct {
 // Help teaches by example.
 func (cancelCmd) Help() string {
 	return `
-Ends a run for good: calls in flight finish and are kept, a fine-tuning job is cancelled at its provider, datasets stay. To stop for a while, pause. Every answer that was paid for is used again by another run over the same texts.
+Ends a run for good: calls in flight finish and are kept, a fine-tuning job and batches are cancelled at their provider, what they answered is kept, datasets stay. To stop for a while, pause. Every answer that was paid for is used again by another run over the same texts.
 
 Example:
 

@@ -183,7 +183,7 @@ func (r *run) trouble(stop string, err error) (activities.Trouble, bool) {
 		b := r.budget()
 		return activities.Trouble{
 			Class:   troubleBudget,
-			Message: "the budget is used up: " + describeBudget(r.spent(), b),
+			Message: "the budget is used up: " + describeBudget(r.spent(), b) + describeStages(r.st.Stages, b),
 			Way:     fmt.Sprintf("raise it and the run goes on where it stopped: starter set %s %s", r.name, raise(b)),
 		}, false
 	}

@@ -274,7 +274,7 @@ func TestBudgetStopsBeforeItIsCrossed(t *testing.T) {
 	if err != nil || status.Phase != PhaseCompleted {
 		t.Fatalf("%s, %v", status.Phase, err)
 	}
-	if want := "00 augment: the budget is used up: 75 of 75 calls. Raise it and the run goes on where it stopped: starter set demo --calls N"; blocked.Phase != PhaseBlocked ||
+	if want := "00 augment: the budget is used up: 75 of 75 calls (augment 75 calls). Raise it and the run goes on where it stopped: starter set demo --calls N"; blocked.Phase != PhaseBlocked ||
 		blocked.Spent.Calls != 75 || blocked.Message != want {
 		t.Errorf("blocked: %s after %d calls: %s", blocked.Phase, blocked.Spent.Calls, blocked.Message)
 	}

@@ -98,7 +98,7 @@ func TestNoTrainingOnASpentBudget(t *testing.T) {
 	if err != nil || status.Phase != PhaseCompleted {
 		t.Fatalf("%s, %v", status.Phase, err)
 	}
-	if !strings.Contains(message, "$4.0000 of $4. Raise it") {
+	if !strings.Contains(message, "$4.0000 of $4 (train myx $2.0000, train m0 $2.0000). Raise it") {
 		t.Errorf("message %q", message)
 	}
 }

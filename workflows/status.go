@@ -266,6 +266,36 @@ func describeBudget(s activities.Spending, b config.Budget) string {
 	return strings.Join(caps, ", ")
 }
 
+// describeStages says what a budget went into, by step over all iterations, in the unit of its first cap.
+func describeStages(stages []StageStatus, b config.Budget) string {
+	var names []string
+	paid := map[string]dataset.Usage{}
+	for _, s := range stages {
+		u := s.Usage.Add(s.InDoubt)
+		if u == (dataset.Usage{}) {
+			continue
+		}
+		if !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+		paid[s.Name] = paid[s.Name].Add(u)
+	}
+	for i, name := range names {
+		switch u := paid[name]; {
+		case b.USD > 0:
+			names[i] += fmt.Sprintf(" $%.4f", float64(u.MicroUSD)/1e6)
+		case b.Tokens > 0 && b.Calls == 0:
+			names[i] += fmt.Sprintf(" %d tokens", u.PromptTokens+u.CompletionTokens)
+		default:
+			names[i] += fmt.Sprintf(" %d calls", u.Calls)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
 // raise returns the options of starter set that raise a budget.
 func raise(b config.Budget) string {
 	var options []string

@@ -60,6 +60,28 @@ func TestDescribeBudget(t *testing.T) {
 	}
 }
 
+func TestDescribeStages(t *testing.T) {
+	t.Parallel()
+	stages := []StageStatus{
+		{Name: "ingest seeds"},
+		{Name: "augment", Usage: dataset.Usage{Calls: 60, PromptTokens: 600, MicroUSD: 2_000_000}},
+		{Name: "rate", Iteration: 1, Usage: dataset.Usage{Calls: 20, PromptTokens: 300, MicroUSD: 1_000_000}},
+		{Name: "rate", Iteration: 2, Usage: dataset.Usage{Calls: 10, CompletionTokens: 200, MicroUSD: 465_100}, InDoubt: dataset.Usage{Calls: 8}},
+	}
+	for want, b := range map[string]config.Budget{
+		" (augment $2.0000, rate $1.4651)":       {USD: 3.5, Calls: 100},
+		" (augment 60 calls, rate 38 calls)":     {Calls: 98, Tokens: 5000},
+		" (augment 600 tokens, rate 500 tokens)": {Tokens: 1100},
+	} {
+		if got := describeStages(stages, b); got != want {
+			t.Errorf("%+v: %q, want %q", b, got, want)
+		}
+	}
+	if got := describeStages(stages[:1], config.Budget{Calls: 1}); got != "" {
+		t.Errorf("nothing paid: %q", got)
+	}
+}
+
 // The report of an iteration is told of in the next ones too, which run in other executions.
 func TestReportIsToldOverIterations(t *testing.T) {
 	t.Parallel()
