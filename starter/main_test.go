@@ -249,7 +249,8 @@ func TestSteering(t *testing.T) {
 	}, nil)
 	m.On("CancelWorkflow", mock.Anything, "demo", "").Return(nil)
 	starter := bench(t, m)
-	for _, args := range [][]string{{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"},
+	for _, args := range [][]string{
+		{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"},
 		{"set", "demo", "--budget", "50", "--threshold", "4"}, {"set", "demo", "--budget", "usd=$50,calls=100", "--threshold", "4"},
 		{"set", "demo", "--budget", "$50", "--budget", "calls=1e2", "--threshold", "4"},
 	} {
