@@ -34,6 +34,8 @@ type trap struct {
 	path    *regexp.Regexp // of S3, without the bucket, and of the model server
 	command func(*commandpb.Command) bool
 
+	meanwhile func(*lab) // what others do while the worker is dead; nil: nothing
+
 	seen   int
 	sprung bool
 }
@@ -72,6 +74,9 @@ func (w *warden) spring(p *trap, do func()) {
 	}
 	w.l.logf("%s: %s", when, p.name)
 	w.l.kill(partWorker)
+	if p.meanwhile != nil {
+		p.meanwhile(w.l)
+	}
 }
 
 // front stands before an HTTP service.

@@ -32,16 +32,18 @@ const runName = "short"
 
 // lab is a data folder with all services, a worker, and somebody who starts and watches a run.
 type lab struct {
-	t        *testing.T
-	dir      string
-	stack    *devstack.Stack
-	worker   *child.Keeper
-	settings config.Worker
-	client   *runs.Client
-	spec     config.Run
-	secrets  map[string]string // by what they are for
-	more     string            // of the worker's settings
-	moreEnv  []string          // of the worker's environment
+	t         *testing.T
+	dir       string
+	stack     *devstack.Stack
+	worker    *child.Keeper
+	settings  config.Worker
+	client    *runs.Client
+	spec      config.Run
+	documents string            // prefix of their keys in S3, where they are listed by a pattern
+	secrets   map[string]string // by what they are for
+	more      string            // of the worker's settings
+	moreEnv   []string          // of the worker's environment
+	prepared  func(*config.Run) // what is changed of the spec when local sources are in S3; nil: nothing
 
 	mu    sync.Mutex
 	kills []kill
@@ -161,6 +163,9 @@ func (l *lab) start(change ...string) {
 	require.NoError(t, err)
 	l.spec, err = l.client.Prepare(t.Context(), spec, dir, func(runs.UploadProgress) {})
 	require.NoError(t, err)
+	if l.prepared != nil {
+		l.prepared(&l.spec)
+	}
 	started, err := l.client.Start(t.Context(), l.spec, nil)
 	require.NoError(t, err)
 	require.True(t, started.New)

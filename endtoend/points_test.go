@@ -2,14 +2,18 @@ package endtoend
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	commandpb "go.temporal.io/api/command/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 
+	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/workflows"
 )
@@ -35,9 +39,38 @@ func completes(c *commandpb.Command) bool {
 	return len(results) == 1 && bytes.Contains(results[0].GetData(), []byte(`"phase":"`+workflows.PhaseCompleted+`"`))
 }
 
+// appended has somebody put another file to the documents while the worker is dead. A run that listed them does not read it.
+func appended(p *trap) *trap {
+	p.meanwhile = func(l *lab) {
+		var first blob.Info
+		err := l.client.Store.List(l.t.Context(), l.documents, func(i blob.Info) error { first = i; return nil })
+		if err == nil {
+			err = l.client.Store.Put(context.WithoutCancel(l.t.Context()), first.Key+".later.html", []byte("<h1>Later</h1><p>"+strings.Repeat("What came later is not read. ", 40)))
+		}
+		if err != nil {
+			l.logf("append: %v", err)
+			l.t.Fail()
+		}
+	}
+	return p
+}
+
+// byPattern has the documents of a run listed from S3 by a pattern.
+func (l *lab) byPattern(spec *config.Run) {
+	path := &spec.Documents[0].Path
+	l.documents = strings.TrimPrefix(*path, l.client.Store.URI(""))
+	*path += "**/*.{html,md,txt,jsonl}"
+}
+
 // points are where the worker is killed. Those of one group are passed in one run.
 func points() map[string][]*trap {
 	return map[string][]*trap{
+		"listing": {
+			put("files of a task written, nothing else", `/00/segments/_ingest/files-`, true, 0),
+			put("files written, the listing not", `/00/segments/_ingest/listing`, false, 0),
+			appended(put("listing written, answer lost", `/00/segments/_ingest/listing`, true, 0)),
+			put("files read, rows not told", `/00/segments/_ingest/rows-`, false, 0),
+		},
 		"shuffle": {
 			put("spill written, its summary not", `/00/segments/_ingest/rows-`, false, 0),
 			put("plan written", `/00/segments/_ingest/plan`, true, 0),
@@ -96,6 +129,9 @@ func TestKilledAtNamedPoints(t *testing.T) {
 				temporal: w.temporal(l.stack.TemporalAddress), s3: w.front(l.stack.S3.Endpoint), model: w.front(l.stack.PocketURL),
 			})
 			l.misbehave(pocketlm.Faults{Latency: 150, LatencySigma: 0.5})
+			if group == "listing" {
+				l.prepared = l.byPattern
+			}
 			l.start()
 			l.survived(want)
 			for _, p := range traps {

@@ -251,7 +251,7 @@ func (l *lab) checkCost(seen runs.Seen) {
 }
 
 // elsewhere finds what a page would load from outside itself.
-var elsewhere = regexp.MustCompile(`(?i)<script|<link|<iframe|<object|<embed|\ssrc\s*=\s*["']?(?:https?:)?//|@import|url\(\s*["']?(?:https?:)?//`)
+var elsewhere = regexp.MustCompile(`(?i)<script[^>]*\ssrc|<link[^>]*\shref\s*=\s*["']?(?:[^"'d]|d[^a])|<iframe|<object|<embed|\ssrc\s*=\s*["']?(?:https?:)?//|@import|url\(\s*["']?(?:https?:)?//`)
 
 func (l *lab) checkReport() {
 	t := l.t

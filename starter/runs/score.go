@@ -32,7 +32,7 @@ func (c *Client) PrepareScore(ctx context.Context, spec config.Score, dir string
 
 // LocalSource reports whether the path of a source lies on this machine.
 func LocalSource(path string) bool {
-	return !strings.HasPrefix(path, "s3://") && !strings.HasPrefix(path, "hf://")
+	return !strings.Contains(path, "://")
 }
 
 // InlineScorePrompts puts the texts of prompt files in the place of their paths.
