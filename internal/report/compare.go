@@ -162,7 +162,7 @@ func diff[T dataset.Row](ctx context.Context, st *blob.Store, refA, refB dataset
 	var sumA, sumB float64
 	var ratedA, ratedB int64
 	for okA || okB {
-		order := 0
+		var order int
 		switch {
 		case !okB:
 			order = -1

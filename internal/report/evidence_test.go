@@ -107,8 +107,14 @@ func TestEvidence(t *testing.T) {
 		t.Errorf("drift: %d and %d rows", len(x.Entered), len(x.Left))
 	}
 	better := cards(d)[3]
-	if better.Value != "74.0 % wins" || better.Class != "good" || !strings.Contains(strings.Join(better.Lines, "\n"), "M2 against M0: better") {
+	if better.Value != "74.0 % win rate" || better.Class != "good" || !strings.Contains(strings.Join(better.Lines, "\n"), "M2 against M0: better") {
 		t.Errorf("%+v", better)
+	}
+	for i := range d.Evidence.WinRates {
+		d.Evidence.WinRates[i].Consistent = 0.1
+	}
+	if c := cards(d)[3]; !strings.Contains(strings.Join(c.Lines, "\n"), "the same in both orders only in 10 %") {
+		t.Errorf("a judge that contradicts itself is not told of: %+v", c)
 	}
 	f := d.Funnels[0]
 	if f.Set != stepSegments || len(f.Sources) != 2 || f.Total.Documents != 97 || f.Rows != 420 {

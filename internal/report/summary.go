@@ -71,10 +71,13 @@ func itCost(d Data) card {
 func isBetter(d Data) card {
 	c := card{Question: "Is it better?", Value: "not measured", Class: "open"}
 	if r := newestResult(d); r != nil {
-		c.Value, c.Class = rate(r.Rate)+" wins", verdict(r.WinRate)
+		c.Value, c.Class = rate(r.Rate)+" win rate", verdict(r.WinRate)
 		word := map[string]string{"good": "better", "bad": "worse", "open": "no difference that is certain"}[c.Class]
 		c.Lines = append(c.Lines, fmt.Sprintf("%s against %s: %s", r.Model, r.Baseline, word),
 			fmt.Sprintf("95 %% interval %s to %s, n %s", rate(r.Low), rate(r.High), num(r.N)))
+		if r.Consistent < 0.5 {
+			c.Lines = append(c.Lines, "the judge said the same in both orders only in "+percentOf(r.Consistent))
+		}
 	} else {
 		c.Lines = append(c.Lines, "no evaluation was done")
 	}
