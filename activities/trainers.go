@@ -14,6 +14,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/llm"
 )
 
@@ -26,6 +27,9 @@ type Trainer struct {
 	Backend finetune.Backend
 	Poll    time.Duration
 	Queue   string
+	// Host is the machine that trains, where only it can look after its jobs, and HostTimeout how long it may be silent.
+	Host        string
+	HostTimeout time.Duration
 }
 
 // Trainers has models fine-tuned and put to work.
@@ -57,6 +61,21 @@ type TrainingJob struct {
 	Queue   string `json:"queue"` // whose workers look after it
 	// ServeQueue is whose workers deploy the model, where its server has something to give back afterwards.
 	ServeQueue string `json:"serve_queue,omitempty"`
+	// Host alone can look after the job; it may be silent for HostTimeout. "" and 0: any worker of the queue can, for ever.
+	Host        string        `json:"host,omitempty"`
+	HostTimeout time.Duration `json:"host_timeout,omitempty"`
+	// Artifacts is the prefix of the job's results in the bucket.
+	Artifacts string `json:"artifacts,omitempty"`
+}
+
+// Silent is the trouble of a job whose machine shows no worker.
+func (j TrainingJob) Silent() Trouble {
+	return Trouble{
+		Class:   "trainer",
+		Message: fmt.Sprintf("no worker on machine %s, which trains job %s of trainer %s, for %v", j.Host, j.ID, j.Trainer, j.HostTimeout),
+		Way: fmt.Sprintf("start the worker of machine %s again, then retry: the job goes on where it is. If the machine is lost for good, delete %s/%s from the bucket, then retry: another machine with the role train begins anew",
+			j.Host, j.Artifacts, command.ClaimFile),
+	}
 }
 
 // TrainingStatus is how far a job has come.
@@ -98,6 +117,7 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	}
 	// The training file's digest is part of the key: other data under an old name is another job.
 	key := fmt.Sprintf("%s/%02d/%s/%d/%.16s", in.Run, in.Iteration, in.Name, in.Attempt, revision(in)[len(in.Name)+1:])
+	artifacts := fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt)
 	callback := ""
 	if t.Callback != nil {
 		callback = t.Callback(in.Model.Trainer, activity.GetInfo(ctx).WorkflowExecution.ID)
@@ -107,13 +127,16 @@ func (t *Trainers) SubmitFinetune(ctx context.Context, in SubmitInput) (Training
 	id, err := trainer.Backend.Submit(ctx, finetune.Job{
 		Key: key, BaseModel: in.Model.Base, Suffix: strings.ReplaceAll(in.Run, "/", "-") + "-" + in.Name, Training: in.Exported.Key, Validation: in.Exported.Validation,
 		Examples: in.Exported.Examples, Hyper: hyper(in.Model.Hyper, in.Exported.Examples), Seed: in.Model.Hyper.Seed,
-		Artifacts:   fmt.Sprintf("runs/%s/%02d/train/%s-%d", in.Run, in.Iteration, in.Name, in.Attempt),
+		Artifacts:   artifacts,
 		MaxMicroUSD: in.MaxMicroUSD, Callback: callback,
 	})
 	if err != nil {
 		return TrainingJob{}, tellTrainer(in.Model.Trainer, err)
 	}
 	job := TrainingJob{ID: id, Trainer: in.Model.Trainer, Queue: trainer.Queue}
+	if trainer.HostTimeout > 0 {
+		job.Host, job.HostTimeout, job.Artifacts = trainer.Host, trainer.HostTimeout, artifacts
+	}
 	if server, ok := t.Servers[serverName(in.Model)]; ok { // otherwise the deployment tells
 		job.ServeQueue = server.Queue
 	}

@@ -146,6 +146,8 @@ type Trainer struct {
 	Dir string `yaml:"dir" json:"dir"`
 	// Backends command and slurm: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.
 	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
+	// Backend command: how long the machine that trains may show no worker before the run is blocked and says so.
+	HostTimeout Duration `yaml:"host_timeout" json:"host_timeout" min:"1m" max:"720h"`
 	// Keep training files at the provider, and checkpoints in job folders, when a job has ended; else they are removed.
 	Keep bool `yaml:"keep" json:"keep"`
 	// Time between two looks at a job.
@@ -192,7 +194,9 @@ func (p *Provider) setDefaults() {
 	*p = Provider{API: "chat", Timeout: Duration(2 * time.Minute), Limits: Limits{InFlight: 64}, BatchDiscount: 0.5}
 }
 
-func (t *Trainer) setDefaults() { *t = Trainer{Poll: Duration(30 * time.Second)} }
+func (t *Trainer) setDefaults() {
+	*t = Trainer{Poll: Duration(30 * time.Second), HostTimeout: Duration(time.Hour)}
+}
 
 // Price returns the price of a model: the one under its own name, else the one under the longest name ending in * that covers
 // it. It reports whether there is one; a price of zero is a price.

@@ -88,7 +88,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		trainer := activities.Trainer{Poll: time.Duration(t.Poll), Queue: workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain)}
 		switch t.Backend {
 		case config.BackendCommand:
-			trainer.Queue = hostQueue(settings, host)
+			trainer.Queue, trainer.Host, trainer.HostTimeout = hostQueue(settings, host), host, time.Duration(t.HostTimeout)
 			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
 		case config.BackendSlurm:
 			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)

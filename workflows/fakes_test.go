@@ -8,6 +8,7 @@ import (
 	"path"
 	"sync"
 	"testing"
+	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -45,6 +46,7 @@ type world struct {
 	near    *fakeNear // nil: one that drops nothing
 	judge   eval.Calibration
 	submits []activities.SubmitInput
+	host    string      // the machine that trains
 	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
 
@@ -233,6 +235,9 @@ func (f *fakeTrainers) SubmitFinetune(_ context.Context, in activities.SubmitInp
 	f.w.jobs = append(f.w.jobs, fmt.Sprintf("%s/%d", in.Name, in.Attempt))
 	f.w.submits = append(f.w.submits, in)
 	job := activities.TrainingJob{ID: in.Name, Trainer: in.Model.Trainer, Queue: "selfalign-train"}
+	if f.w.host != "" {
+		job.Host, job.HostTimeout, job.Artifacts = f.w.host, time.Hour, "runs/demo/a"
+	}
 	if f.w.serves != nil {
 		job.ServeQueue = "selfalign-control"
 	}

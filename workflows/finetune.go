@@ -1,9 +1,11 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -79,7 +81,7 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 		if ctx.Err() != nil {
 			cleanup, done := workflow.NewDisconnectedContext(ctx)
 			defer done()
-			cleanup = short(cleanup, job.Queue, "cancel "+in.Name)
+			cleanup = lookedAfter(short(cleanup, job.Queue, "cancel "+in.Name), job)
 			if err := workflow.ExecuteActivity(cleanup, trainers.CancelFinetune, job).Get(cleanup, nil); err != nil {
 				workflow.GetLogger(ctx).Warn("cancel fine-tuning job", "job", job.ID, "error", err)
 			}
@@ -118,6 +120,13 @@ func (in FinetuneInput) tell(ctx workflow.Context, p TrainProgress) {
 	}
 }
 
+// lookedAfter has what only the job's own machine can do fail once that was silent for too long. Other jobs are waited for.
+func lookedAfter(ctx workflow.Context, job activities.TrainingJob) workflow.Context {
+	options := workflow.GetActivityOptions(ctx)
+	options.ScheduleToStartTimeout = job.HostTimeout
+	return workflow.WithActivityOptions(ctx, options)
+}
+
 // maxEnded bounds how often SignalEnded cuts a wait short, and with it the history.
 const maxEnded = 20
 
@@ -131,7 +140,7 @@ func await(ctx workflow.Context, in FinetuneInput, job activities.TrainingJob) (
 		for ended.ReceiveAsync(nil) { //nolint:revive // the look that follows sees what was told before
 		}
 		var status activities.TrainingStatus
-		looking, stop := workflow.WithCancel(polled(ctx, job.Queue, "wait for "+in.Name))
+		looking, stop := workflow.WithCancel(lookedAfter(polled(ctx, job.Queue, "wait for "+in.Name), job))
 		look := workflow.ExecuteActivity(looking, trainers.PollFinetune, poll)
 		sel := workflow.NewSelector(ctx).AddFuture(look, func(workflow.Future) {})
 		if woken < maxEnded {
@@ -147,6 +156,10 @@ func await(ctx workflow.Context, in FinetuneInput, job activities.TrainingJob) (
 			continue
 		}
 		stop()
+		if late := new(temporal.TimeoutError); job.HostTimeout > 0 && errors.As(err, &late) && late.TimeoutType() == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START {
+			silent := job.Silent()
+			return status, activities.NewTrouble(silent.Class, silent.Message, silent.Way)
+		}
 		if err != nil || status.Done {
 			return status, err
 		}

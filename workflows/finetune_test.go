@@ -1,9 +1,11 @@
 package workflows
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
@@ -85,5 +87,23 @@ func TestCallsAreBounded(t *testing.T) {
 	})
 	if out.Model.Name != "ft-m1" || looks < maxEnded/2 || looks > maxEnded+5 {
 		t.Errorf("%+v after %d looks", out.Model, looks)
+	}
+}
+
+// A machine that is lost blocks the run, which says what to do; it does not wait for good.
+func TestSilentMachineBlocks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1, 5)
+	w.host = "gpu-7"
+	w.poll = func(activities.PollInput) (activities.TrainingStatus, error) {
+		return activities.TrainingStatus{}, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, nil)
+	}
+	env := w.env(t)
+	env.ExecuteWorkflow(Finetune, FinetuneInput{
+		Run: "demo", Queue: "selfalign", Name: "m1", Iteration: 1, Training: dataset.Ref{Rows: 10, Digest: "d"}, Model: config.Model{Base: "b", Trainer: "t"},
+	})
+	trouble, known := activities.TroubleOf(env.GetWorkflowError())
+	if !known || !strings.Contains(trouble.Message, "machine gpu-7") || !strings.Contains(trouble.Way, "runs/demo/a/selfalign-claim.json") {
+		t.Errorf("%+v, %v", trouble, env.GetWorkflowError())
 	}
 }

@@ -53,9 +53,9 @@ type Provider struct {
 	Prices  map[string]Price // by model name; a name ending in * covers all names that begin with it, the longest wins
 	Timeout time.Duration    // of one attempt; 0: 10 minutes
 
-	Render func([]Message) (string, error) // API completions: renders a conversation; nil: Plain
+	Render func([]Message) (string, error) `json:"-"` // API completions: renders a conversation; nil: Plain
 
-	Wrap func(http.RoundTripper) http.RoundTripper // what requests go through on their way out; nil: nothing
+	Wrap func(http.RoundTripper) http.RoundTripper `json:"-"` // what requests go through on their way out; nil: nothing
 
 	Batch         bool    // the endpoint has the Batch API
 	BatchDiscount float64 // share of the price that its Batch API takes off, from 0 to 1

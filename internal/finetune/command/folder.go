@@ -240,7 +240,7 @@ func (b *Backend) claim(ctx context.Context, job finetune.Job) error {
 	if err != nil {
 		return local("encode claim", err)
 	}
-	key := job.Artifacts + "/" + claimFile
+	key := job.Artifacts + "/" + ClaimFile
 	err = b.store.PutIfAbsent(ctx, key, raw)
 	if err == nil {
 		return nil

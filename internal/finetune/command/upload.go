@@ -22,7 +22,8 @@ import (
 const (
 	// ManifestFile lists the results and is written last: without it they are not complete.
 	ManifestFile = "selfalign-manifest.json"
-	claimFile    = "selfalign-claim.json"
+	// ClaimFile says which machine trains. Without it another one may.
+	ClaimFile = "selfalign-claim.json"
 )
 
 // Manifest is ManifestFile: what the job left. It is the same however often it is written.
@@ -162,7 +163,7 @@ func (f folder) results() (files, leftOut []string, err error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		if !d.Type().IsRegular() || rel == ManifestFile || rel == claimFile {
+		if !d.Type().IsRegular() || rel == ManifestFile || rel == ClaimFile {
 			leftOut = append(leftOut, rel)
 			return nil
 		}

@@ -71,8 +71,8 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 		return nil, fmt.Errorf("kubernetes: template: %w", err)
 	}
 	version, name := text(b.template, "apiVersion"), text(b.template, "kind")
-	known := false
-	if b.kind, known = kinds[name]; !known || b.kind.version != version {
+	b.kind = kinds[name]
+	if b.kind.version == "" || b.kind.version != version {
 		return nil, fmt.Errorf("kubernetes: template: apiVersion %q and kind %q (Try: batch/v1 and Job, or %s and TrainJob)", version, name, kinds["TrainJob"].version)
 	}
 	if _, err := b.manifest(finetune.Job{Key: "check"}, "{}"); err != nil {

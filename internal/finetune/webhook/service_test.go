@@ -31,7 +31,6 @@ type training struct {
 	Order
 	begun    time.Time
 	stopped  time.Time // zero: it was not stopped
-	tooDear  bool
 	examples int
 }
 
