@@ -27,12 +27,16 @@ Reads the sources (a fair sample of large ones), cuts them into segments, counts
 Examples:
 
     starter plan -f run.yaml -w worker.yaml
+    starter plan -f score.yaml -w worker.yaml
     starter plan -f run.yaml --set rate.samples=3 --json | jq .total
 `
 }
 
 // Run is the command.
 func (c *planCmd) Run(a *app) error {
+	if isScore(c.File) {
+		return c.planScore(a)
+	}
 	spec, worker, err := c.specFile.load(c.settings)
 	if err != nil {
 		return err
@@ -86,6 +90,10 @@ func (a *app) printPlan(plan estimate.Plan, seeds, documents estimate.Counted) e
 	a.say("plan of %s (nothing was asked or spent)\n", plan.Run)
 	a.say("seeds      %s pairs in %d files, %.0f + %.0f tokens each; %s records rejected", screen.Count(seeds.Rows), seeds.Files, seeds.Instruction, seeds.Output, screen.Count(seeds.Rejected))
 	a.say("documents  %s segments in %d files, %s, %.0f tokens each; %s pieces rejected\n", screen.Count(documents.Rows), documents.Files, screen.Bytes(documents.Bytes), documents.Output, screen.Count(documents.Rejected))
+	return a.printStages(plan)
+}
+
+func (a *app) printStages(plan estimate.Plan) error {
 	table := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "it\tstage\trows\tcalls\ttokens in\ttokens out\ttrained on\tcost\ttime\t")
 	for _, s := range plan.Stages {
@@ -153,30 +161,32 @@ func promptTokens(p config.Prompts, dir string) (estimate.Prompts, error) {
 	if err != nil {
 		return estimate.Prompts{}, err
 	}
-	count := func(name, text string) (float64, error) {
-		template, err := prompt.Embedded(name)
-		if text != "" {
-			template, err = prompt.Parse(name, text)
-		}
-		if err != nil {
-			return 0, fmt.Errorf("plan: %w", err)
-		}
-		messages, err := template.Render(prompt.Vars{Instruction: "x", Output: "x"})
-		if err != nil {
-			return 0, fmt.Errorf("plan: %w", err)
-		}
-		tokens := 0.0
-		for _, m := range messages {
-			tokens += estimate.Tokens(m.Content) + 4 // the marks around a message
-		}
-		return tokens, nil
-	}
 	out := estimate.Prompts{}
-	if out.Backtranslate, err = count("backtranslate", texts.Backtranslate); err != nil {
+	if out.Backtranslate, err = templateTokens("backtranslate", texts.Backtranslate); err != nil {
 		return out, err
 	}
-	out.Rate, err = count("rate", texts.Rate)
+	out.Rate, err = templateTokens("rate", texts.Rate)
 	return out, err
+}
+
+// templateTokens counts what a template, embedded or the user's own, adds to the texts put into it.
+func templateTokens(name, text string) (float64, error) {
+	template, err := prompt.Embedded(name)
+	if text != "" {
+		template, err = prompt.Parse(name, text)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("plan: %w", err)
+	}
+	messages, err := template.Render(prompt.Vars{Instruction: "x", Output: "x"})
+	if err != nil {
+		return 0, fmt.Errorf("plan: %w", err)
+	}
+	tokens := 0.0
+	for _, m := range messages {
+		tokens += estimate.Tokens(m.Content) + 4 // the marks around a message
+	}
+	return tokens, nil
 }
 
 // inputs lists the files of sources, wherever they are.

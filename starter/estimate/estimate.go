@@ -113,6 +113,12 @@ func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Pr
 		p.train(fmt.Sprintf("train m%d", t), t, seeds, pair)
 	}
 	p.total()
+	if p.plan.Segments.Rows == 0 {
+		p.warn("no segment was found: check documents and segments in the spec")
+	}
+	if p.plan.Seeds.Rows == 0 {
+		p.warn("no seed pair was found: check seeds in the spec")
+	}
 	p.assume()
 	return p.plan
 }
@@ -289,12 +295,6 @@ func (p *planner) total() {
 		if c.limit > 0 && c.need > c.limit {
 			p.warn(fmt.Sprintf("budget.%s is %.6g and about %.6g are expected: the run will stop before its end and wait for starter set", c.what, c.limit, c.need))
 		}
-	}
-	if p.plan.Segments.Rows == 0 {
-		p.warn("no segment was found: check documents and segments in the spec")
-	}
-	if p.plan.Seeds.Rows == 0 {
-		p.warn("no seed pair was found: check seeds in the spec")
 	}
 }
 
