@@ -211,6 +211,7 @@ type fakeSources struct{ w *world }
 func (f *fakeSources) ListSources(context.Context, activities.ListInput) (activities.Listing, error) {
 	return activities.Listing{Tasks: 3}, nil
 }
+
 func (f *fakeSources) PinEvaluation(_ context.Context, in activities.EvaluationInput) error {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
