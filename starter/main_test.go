@@ -250,8 +250,13 @@ func TestSteering(t *testing.T) {
 	m.On("CancelWorkflow", mock.Anything, "demo", "").Return(nil)
 	starter := bench(t, m)
 	for _, args := range [][]string{
-		{"pause", "demo"}, {"resume", "demo"}, {"retry", "demo"}, {"approve", "demo"}, {"set", "demo", "--usd", "50", "--threshold", "4"},
-		{"set", "demo", "--budget", "50", "--threshold", "4"}, {"set", "demo", "--budget", "usd=$50,calls=100", "--threshold", "4"},
+		{"pause", "demo"},
+		{"resume", "demo"},
+		{"retry", "demo"},
+		{"approve", "demo"},
+		{"set", "demo", "--usd", "50", "--threshold", "4"},
+		{"set", "demo", "--budget", "50", "--threshold", "4"},
+		{"set", "demo", "--budget", "usd=$50,calls=100", "--threshold", "4"},
 		{"set", "demo", "--budget", "$50", "--budget", "calls=1e2", "--threshold", "4"},
 	} {
 		if code, out, errs := starter(args...); code != 0 || !strings.Contains(out, "it is running now") {
@@ -262,9 +267,17 @@ func TestSteering(t *testing.T) {
 		t.Errorf("cancel: %d\n%s%s", code, out, errs)
 	}
 	for _, args := range [][]string{
-		{"set", "demo"}, {"set", "demo", "--usd=-1"}, {"set", "demo", "--threshold", "7"},
-		{"set", "demo", "--budget", "0"}, {"set", "demo", "--budget", "much"}, {"set", "demo", "--budget", "eur=5"}, {"set", "demo", "--budget", "calls=1.5"},
-		{"set", "demo", "--budget", "calls=$5"}, {"set", "demo", "--budget=-5"}, {"set", "demo", "--budget", "5", "--usd", "6"}, {"set", "demo", "--budget", "NaN"},
+		{"set", "demo"},
+		{"set", "demo", "--usd=-1"},
+		{"set", "demo", "--threshold", "7"},
+		{"set", "demo", "--budget", "0"},
+		{"set", "demo", "--budget", "much"},
+		{"set", "demo", "--budget", "eur=5"},
+		{"set", "demo", "--budget", "calls=1.5"},
+		{"set", "demo", "--budget", "calls=$5"},
+		{"set", "demo", "--budget=-5"},
+		{"set", "demo", "--budget", "5", "--usd", "6"},
+		{"set", "demo", "--budget", "NaN"},
 	} {
 		if code, out, errs := starter(args...); code != exitUsage {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
