@@ -18,6 +18,7 @@ import (
 	"github.com/selfalign/selfalign/internal/devstack/links"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/starter/runs"
+	"github.com/selfalign/selfalign/workflows"
 )
 
 // unwritten is how old an answer may be that is lost with a worker while S3 is there: two seconds until it is flushed, and the
@@ -164,9 +165,14 @@ func (c *crasher) disturbed(ctx context.Context, dir string, calm []string) (*cr
 	killing, stop := context.WithCancel(ctx)
 	var kills []kill
 	var done sync.WaitGroup
-	done.Go(func() { kills = c.killAll(killing, l) })
+	asking := make(chan struct{})
+	done.Go(func() { kills = c.killAll(killing, l, asking) })
 	said := ""
+	begins := sync.OnceFunc(func() { close(asking) })
 	seen, err := l.follow(ctx, crashRun, func(seen runs.Seen) {
+		if slices.ContainsFunc(seen.Stages, func(s workflows.StageStatus) bool { return s.Name == "augment" }) {
+			begins()
+		}
 		if line := doing(seen); line != said {
 			said = line
 			fmt.Fprintf(c.stderr, "%6.0f s  %s\n", time.Since(began).Seconds(), line)
@@ -187,10 +193,18 @@ func (c *crasher) disturbed(ctx context.Context, dir string, calm []string) (*cr
 	return r, r.explain(filepath.Join(l.dir, refereeChild))
 }
 
-// killAll kills one service after the other, each when all that were killed before are back.
-func (c *crasher) killAll(ctx context.Context, l *lab) (kills []kill) {
+// killAll kills one service after the other, each when all that were killed before are back. A quarter of the faults comes at once,
+// the others when the run asks its model, which is where there is money to lose.
+func (c *crasher) killAll(ctx context.Context, l *lab, asking <-chan struct{}) (kills []kill) {
 	victims := []string{"worker", "worker", devstack.ServiceTemporal, devstack.ServiceLocal, linkTemporal, linkS3}
 	for len(kills) < c.n {
+		if len(kills) >= (c.n+3)/4 {
+			select {
+			case <-asking:
+			case <-ctx.Done():
+				return kills
+			}
+		}
 		wait := time.Duration(float64(c.every) * min(3, c.rng.ExpFloat64()))
 		select {
 		case <-ctx.Done():
