@@ -59,7 +59,7 @@ func appended(p *trap) *trap {
 func (l *lab) byPattern(spec *config.Run) {
 	path := &spec.Documents[0].Path
 	l.documents = strings.TrimPrefix(*path, l.client.Store.URI(""))
-	*path += "**/*.{html,md,txt,jsonl}"
+	*path += "**/*"
 }
 
 // points are where the worker is killed. Those of one group are passed in one run.
