@@ -90,7 +90,7 @@ func (e *Evals) outputs(ctx context.Context, ref dataset.Ref, bytes *int) (map[s
 		if err != nil {
 			return nil, err
 		}
-		if *bytes += len(r.Output); *bytes > evalMostText {
+		if *bytes += len(r.Instruction) + len(r.Output); *bytes > evalMostText {
 			return nil, blocked("source", fmt.Errorf("the outputs have more than %d bytes in all", evalMostText), "evaluate on fewer prompts, under another name")
 		}
 		if _, twice := out[promptKey(r.Instruction)]; !twice {

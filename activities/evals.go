@@ -20,7 +20,7 @@ import (
 // Bounds of an evaluation. Prompt sets in use have some hundred prompts; one is read as a whole.
 const (
 	evalRowsPerPartition = 512
-	evalMostText         = 1 << 30   // bytes of outputs of both sides together
+	evalMostText         = 64 << 20  // bytes of texts that an evaluation holds: its files, or the outputs of both sides
 	evalMostPrompt       = 256 << 10 // bytes of one prompt or output
 )
 
@@ -186,6 +186,7 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 
 // read reads the records of all files of sources.
 func read[T any](ctx context.Context, s *Sources, sources []config.Source, records func(io.Reader) ([]T, error), take func(name string, i int, v T)) error {
+	left := int64(evalMostText)
 	for _, source := range sources {
 		files, _, err := s.list(ctx, source, dataset.KindPrompts)
 		if err != nil {
@@ -199,9 +200,13 @@ func read[T any](ctx context.Context, s *Sources, sources []config.Source, recor
 			if err != nil {
 				return forPerson(err)
 			}
-			kept := &keeping{r: body}
-			list, err := records(kept)
+			kept := &keeping{r: io.LimitReader(body, left+1)}
+			counted := &counting{r: kept}
+			list, err := records(counted)
 			body.Close() //nolint:errcheck // only read
+			if left -= counted.n; left < 0 {
+				return blocked("source", fmt.Errorf("the files of an evaluation have more than %d bytes in all, with %s", evalMostText, f.Name), "evaluate on fewer prompts, under another name")
+			}
 			if kept.err != nil {
 				return forPerson(kept.err)
 			}
@@ -214,6 +219,17 @@ func read[T any](ctx context.Context, s *Sources, sources []config.Source, recor
 		}
 	}
 	return nil
+}
+
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // keeping remembers the error of a reader that is not its end: such a file may be read another time.

@@ -166,6 +166,13 @@ func (p *Publishing) CopyExport(ctx context.Context, in CopyInput) (Published, e
 	if !ok {
 		return Published{}, blocked("setting", fmt.Errorf("%s is not in S3", in.To), "start a new run with an s3:// prefix")
 	}
+	if own := p.Store; bucket == own.Bucket() {
+		for _, taken := range []string{"runs", "ledger", "uploads"} {
+			if strings.HasPrefix(in.To, own.URI(taken)+"/") {
+				return Published{}, blocked("setting", fmt.Errorf("%s is where selfalign keeps what it works on", in.To), "start a new run with a prefix of its own in push.s3")
+			}
+		}
+	}
 	to, err := p.Bucket(ctx, bucket)
 	if err != nil {
 		return Published{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -70,6 +71,11 @@ func modelsToCheck(spec config.Run, settings config.Worker) []config.Asked {
 	}
 	if j := spec.Rate.Judge; j != nil {
 		out = append(out, config.Asked{Provider: j.Provider, Model: j.Model})
+	}
+	for _, j := range spec.Judges() {
+		if a := (config.Asked{Provider: j.Provider, Model: j.Model}); !slices.Contains(out, a) {
+			out = append(out, a)
+		}
 	}
 	return out
 }

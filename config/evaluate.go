@@ -139,7 +139,7 @@ type Scaling struct {
 	// The iteration whose curated set is taken.
 	Iteration int `yaml:"iteration" json:"iteration" jsonschema:"minimum=1,maximum=100"`
 	// Sizes of the training sets, seeds included; each holds the smaller ones.
-	Sizes []int `yaml:"sizes" json:"sizes" jsonschema:"minItems=2,maxItems=32"`
+	Sizes []int `yaml:"sizes" json:"sizes" jsonschema:"minItems=2,maxItems=16"`
 }
 
 // DefaultEvaluation returns a spec with every default filled in.

@@ -27,6 +27,10 @@ func CheckTogether(r Run, w Worker) error {
 		ps.add("model.provider", "is missing, and server "+quote(r.ServerName())+" compares trained models with the base model", "", "the provider at which the base model answers")
 	}
 	ps.judges(r, w)
+	if e, s := r.Evaluate, w.Servers[r.ServerName()]; e != nil && len(s.Slots) == 1 && s.Backend == BackendCommand && len(e.Prompts) > 0 && e.Against != AgainstPrevious && e.Against != AgainstOutputs {
+		ps.add("evaluate.against", "keeps M_"+e.Against+" served beside the newest model and the next one, and server "+quote(r.ServerName())+" has room for two",
+			quote(e.Against), "previous, or another provider in servers."+r.ServerName()+".slots")
+	}
 	if r.Budget.USD > 0 && len(ps) == 0 {
 		for _, m := range UnpricedModels(r, w) {
 			ps.add("budget.usd", "cannot be kept: the worker's settings have no price for model "+quote(m.Model)+" at provider "+m.Provider, plain(r.Budget.USD),
@@ -56,8 +60,8 @@ func ModelsAsked(r Run, w Worker) []Asked {
 	return asked
 }
 
-// judges are the fixed judges of evaluations.
-func (r Run) judges() (out []*Judge) {
+// Judges are the fixed judges of evaluations and of the gate.
+func (r Run) Judges() (out []*Judge) {
 	if r.Evaluate != nil && r.Evaluate.Judge != nil {
 		out = append(out, r.Evaluate.Judge)
 	}
@@ -74,7 +78,7 @@ func UnpricedModels(r Run, w Worker) []Asked {
 	for _, slot := range w.Servers[r.ServerName()].Slots {
 		asked = append(asked, Asked{Provider: slot, Model: asked[0].Model})
 	}
-	for _, j := range r.judges() {
+	for _, j := range r.Judges() {
 		asked = append(asked, Asked{Provider: j.Provider, Model: j.Model})
 	}
 	for _, m := range asked {

@@ -12,6 +12,13 @@ import (
 // changeCalibrate is the version marker of trying judges out. Runs begun before go on without it.
 const changeCalibrate = "calibrate"
 
+const (
+	// changeOneTraining marks runs with a budget in dollars that train M_0 before M_yx, and not beside it.
+	changeOneTraining = "one training at a time"
+	// changeReady marks stages that deploy a model that was taken down before they ask it.
+	changeReady = "deploy before asking"
+)
+
 // trial is a judge that was tried out.
 type trial struct {
 	iteration int

@@ -248,7 +248,7 @@ func (r *run) passGate(ctx workflow.Context) error {
 // comparedLater reports whether later models are compared with this one.
 func (r *run) comparedLater(s Serving) bool {
 	e := r.in.Spec.Evaluate
-	if e == nil {
+	if e == nil || len(e.Prompts) == 0 {
 		return false
 	}
 	t, err := strconv.Atoi(e.Against)

@@ -78,9 +78,17 @@ func (r *run) begin(ctx workflow.Context) error {
 			return nil
 		}
 		model, err := r.finetune(ctx, "m0", base, false)
-		r.st.Models = append(r.st.Models, model)
+		if err == nil {
+			r.st.Models = append(r.st.Models, model)
+		}
 		return err
 	})
+	// What a training costs is known at its end: with a budget in dollars two at once could each spend all of it.
+	if r.budget().USD > 0 && r.needsM0() && workflow.GetVersion(ctx, changeOneTraining, workflow.DefaultVersion, 1) == 1 {
+		if err := m0.Get(ctx, nil); err != nil {
+			return err
+		}
+	}
 	err = r.augment(ctx, base)
 	if err2 := m0.Get(ctx, nil); err == nil {
 		err = err2
@@ -260,6 +268,9 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		if work.Delivery == config.DeliveryBatch {
 			window = batchWindow // they wait at the endpoint, not in the worker
 		}
+		if err := r.ready(ctx, r.key(name), &work.Model); err != nil {
+			return "", err
+		}
 		model := work.Model
 		in := StageInput{
 			Run: r.name, Stage: r.key(name), Queue: r.in.Queue, Work: activities.Work{Ask: &work}, Bits: work.Input.Bits,
@@ -277,7 +288,8 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		for again := true; again; {
 			out, err = r.runChild(ctx, in.Stage, Stage, in)
 			if again = err != nil; again {
-				again, err = r.revive(ctx, in.Stage, work.Model, err)
+				again, err = r.revive(ctx, in.Stage, &work.Model, err)
+				model = work.Model
 			}
 		}
 		made = out.Dataset

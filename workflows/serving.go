@@ -118,12 +118,11 @@ func (r *run) newest(s Serving) bool {
 // revivals bounds how often a lost model is deployed again without a single row done in between.
 const revivals = 3
 
-// revive deploys a model again that its server has lost, as a vLLM does that was restarted, or one that was torn down before
-// the run was forked. It reports whether the stage should go on.
-func (r *run) revive(ctx workflow.Context, key string, model dataset.ModelRef, trouble error) (bool, error) {
+// revive deploys a model again that its server has lost, as a vLLM does that was restarted. It reports whether the stage should
+// go on; model then says where it is now.
+func (r *run) revive(ctx workflow.Context, key string, model *dataset.ModelRef, trouble error) (bool, error) {
 	t, known := activities.TroubleOf(trouble)
-	var lost Serving
-	if !known || t.Class != troubleNoModel || ctx.Err() != nil || !r.served(model, func(s *Serving) { lost = *s }) {
+	if !known || t.Class != troubleNoModel || ctx.Err() != nil || !r.served(*model, func(*Serving) {}) {
 		return false, trouble
 	}
 	stage := r.stage(key)
@@ -136,15 +135,48 @@ func (r *run) revive(ctx workflow.Context, key string, model dataset.ModelRef, t
 		return false, trouble
 	}
 	r.revived[key] = tried
-	stage.Detail = fmt.Sprintf("model %s is gone from its server and is being deployed again", model.Name)
-	r.changed(ctx)
-	err := lost.deploy(ctx)
-	r.stage(key).Detail = ""
-	r.served(model, func(s *Serving) {
-		s.Again = s.Again || !r.owns(*s)
-		s.Down, s.Left = false, ""
-	})
+	err := r.redeploy(ctx, key, model, "is gone from its server and")
 	return err == nil, err
+}
+
+// ready deploys a model that was torn down, by the run that this one was forked from: a server of which nothing is left cannot
+// say that it does not have the model.
+func (r *run) ready(ctx workflow.Context, key string, model *dataset.ModelRef) error {
+	down := false
+	r.served(*model, func(s *Serving) { down = s.Down })
+	if !down || workflow.GetVersion(ctx, changeReady, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	return r.redeploy(ctx, key, model, "was taken down and")
+}
+
+// redeploy deploys a model once more. It may come to answer elsewhere, as a program does in another slot: whatever names the
+// model then names its new place.
+func (r *run) redeploy(ctx workflow.Context, key string, model *dataset.ModelRef, why string) error {
+	old := *model
+	var again Serving
+	r.served(old, func(s *Serving) { again = *s })
+	r.stage(key).Detail = fmt.Sprintf("model %s %s is being deployed again", old.Name, why)
+	r.changed(ctx)
+	err := again.deploy(ctx)
+	r.stage(key).Detail = ""
+	if err != nil {
+		return err
+	}
+	r.served(old, func(s *Serving) {
+		s.Again = s.Again || !r.owns(*s)
+		s.Down, s.Left, s.Model = false, "", again.Model
+	})
+	for i := range r.st.Models {
+		if r.st.Models[i] == old {
+			r.st.Models[i] = again.Model
+		}
+	}
+	if r.st.Result == old {
+		r.st.Result = again.Model
+	}
+	*model = again.Model
+	return nil
 }
 
 // revival counts deployments of a lost model at one point of a stage.

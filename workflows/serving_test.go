@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,8 @@ type fakeServer struct {
 	deploys []string
 	refuse  func(name string) error // of deploying
 	stuck   bool                    // nothing can be torn down
+
+	provider string // where models answer; "p" unless set
 }
 
 func (s *fakeServer) deploy(in activities.DeployInput) (dataset.ModelRef, error) {
@@ -43,7 +46,7 @@ func (s *fakeServer) deploy(in activities.DeployInput) (dataset.ModelRef, error)
 			return dataset.ModelRef{}, err
 		}
 	}
-	return dataset.ModelRef{Provider: "p", Name: name, Revision: name}, nil
+	return dataset.ModelRef{Provider: cmp.Or(s.provider, "p"), Name: name, Revision: name}, nil
 }
 
 func (s *fakeServer) tearDown(in activities.DeployInput) error {
@@ -268,6 +271,43 @@ func TestForkAndModelsOfTheRunBefore(t *testing.T) {
 				t.Errorf("served: %v", s.loaded)
 			}
 		})
+	}
+}
+
+// A model that the run before took down is deployed before anybody asks it: where nothing listens any more, nobody could say
+// that it is not there. It is asked where it came to answer.
+func TestForkAsksNoModelThatIsDown(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(1, 5), &fakeServer{provider: "slot2"}
+	w.serves = s
+	var wrong []string
+	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
+		if work.Model.Name == "old/m0" && (!s.has("old/m0") || work.Model.Provider != "slot2") {
+			wrong = append(wrong, work.Model.Provider)
+		}
+		return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
+	}
+	m0 := dataset.ModelRef{Provider: "p", Name: "old/m0", Revision: "old/m0"}
+	in := SelfTrainInput{Spec: spec(), Digest: "spec", Queue: "selfalign", Resume: &State{
+		Iteration: 1, Seeds: dataset.Ref{Dir: "seeds", Rows: 5}, Segments: dataset.Ref{Dir: "segments", Rows: 10, Bits: 1},
+		Candidates: dataset.Ref{Dir: "candidates", Rows: 10, Bits: 1},
+		Base:       dataset.Ref{Dir: "base", Rows: 5, Digest: "base"}, Training: dataset.Ref{Dir: "base", Rows: 5, Digest: "base"},
+		Models: []dataset.ModelRef{m0},
+		Serving: []Serving{{
+			Model: m0, Queue: "selfalign-control", Down: true,
+			Deploy: activities.DeployInput{Submit: activities.SubmitInput{Run: "old", Name: "m0"}},
+		}},
+	}}
+	in.Spec.Iterations = 1
+	env := w.env(t)
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: "demo"})
+	env.ExecuteWorkflow(SelfTrain, in)
+	var status Status
+	if err := env.GetWorkflowResult(&status); err != nil {
+		t.Fatal(err)
+	}
+	if len(wrong) > 0 || len(s.deploys) == 0 || s.deploys[0] != "old/m0" {
+		t.Errorf("asked at %v, deployed %v", wrong, s.deploys)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestNoTrainingOnASpentBudget(t *testing.T) {
 		}, nil
 	}
 	s := spec()
-	s.Budget.USD = 4 // M_yx and M_0
+	s.Budget.USD = 4 // M_0, then M_yx
 	var message string
 	status, err := w.play(t, s, func(env *testsuite.TestWorkflowEnvironment, iteration int) {
 		if iteration > 1 {
@@ -98,7 +98,7 @@ func TestNoTrainingOnASpentBudget(t *testing.T) {
 	if err != nil || status.Phase != PhaseCompleted {
 		t.Fatalf("%s, %v", status.Phase, err)
 	}
-	if !strings.Contains(message, "$4.0000 of $4 (train myx $2.0000, train m0 $2.0000). Raise it") {
+	if !strings.Contains(message, "$4.0000 of $4 (train m0 $2.0000, train myx $2.0000). Raise it") {
 		t.Errorf("message %q", message)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Bounds of the files that are read.
 const (
-	MaxFile    = 256 << 20 // bytes
+	MaxFile    = 64 << 20 // bytes
 	MaxRecords = 1_000_000
 )
 

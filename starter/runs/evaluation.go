@@ -102,11 +102,16 @@ func (c *Client) modelOf(ctx context.Context, run string, t int) (dataset.ModelR
 			return dataset.ModelRef{}, err
 		}
 		var state workflows.State
-		key, ok := states[1]
-		if ok {
-			if err := c.getJSON(ctx, key, &state); err != nil {
-				return dataset.ModelRef{}, err
+		if key, ok := states[1]; ok {
+			err = c.getJSON(ctx, key, &state)
+		} else {
+			var record workflows.SelfTrainInput
+			if err = c.getJSON(ctx, recordKey(run), &record); err == nil && record.Resume != nil { // a fork brings it along
+				state = *record.Resume
 			}
+		}
+		if err != nil {
+			return dataset.ModelRef{}, err
 		}
 		if len(state.Models) > 0 {
 			return state.Models[0], nil

@@ -299,7 +299,9 @@ func madeBefore(parent, spec config.Run) []string {
 	for _, d := range Differences(parent, spec) {
 		top, _, _ := strings.Cut(d, ".")
 		switch {
-		case top == "seeds", top == "documents", top == "segments", top == "data", d == "model.base":
+		case d == "data.tasks_in_work": // only how fast
+		case top == "seeds", top == "documents", top == "segments", top == "data", top == "near_duplicates", d == "model.base",
+			top == "decontaminate" && d != "decontaminate.instructions":
 			out = append(out, d)
 		case d == "gate" && heldOut(parent) != heldOut(spec):
 			out = append(out, "gate.holdout")
