@@ -22,6 +22,11 @@ func (ps *problems) trainer(at string, t Trainer, w Worker) {
 		ps.address(at+".url", t.URL)
 	case BackendKubernetes:
 		missing("template", t.Template, "the manifest of a Job: apiVersion: batch/v1, kind: Job, spec: …")
+	case BackendSageMaker:
+		missing("template", t.Template, "a CreateTrainingJob request: AlgorithmSpecification, RoleArn, ResourceConfig, StoppingCondition")
+		if t.URL != "" {
+			ps.address(at+".url", t.URL)
+		}
 	case BackendCommand:
 		if len(t.Command) == 0 {
 			ps.add(at+".command", "is missing", "", "[python3, train.py]")

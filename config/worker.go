@@ -119,16 +119,17 @@ const (
 	BackendHTTP     = "http"
 
 	BackendKubernetes = "kubernetes"
+	BackendSageMaker  = "sagemaker"
 	BackendStatic     = "static"
 )
 
 // Trainer runs fine-tuning jobs.
 type Trainer struct {
-	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine), slurm (a batch job of a cluster), kubernetes (a Job or TrainJob of a cluster) or http (a service of your own that takes signed webhooks).
-	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm,enum=http,enum=kubernetes"`
+	// What runs the jobs: openai (files and fine-tuning jobs of a provider), together (Together AI), command (a program on the worker's machine), slurm (a batch job of a cluster), kubernetes (a Job or TrainJob of a cluster), sagemaker (a training job of Amazon SageMaker) or http (a service of your own that takes signed webhooks).
+	Backend string `yaml:"backend" json:"backend" jsonschema:"required,enum=openai,enum=together,enum=command,enum=slurm,enum=http,enum=kubernetes,enum=sagemaker"`
 	// Backends openai and together: the provider whose files and fine-tuning jobs are used.
 	Provider string `yaml:"provider" json:"provider"`
-	// Backend http: address of the service.
+	// Backend http: address of the service. Backend sagemaker: address of the API, such as a VPC endpoint; absent: the region's own.
 	URL string `yaml:"url" json:"url"`
 	// Backend http: environment variable with the secret (whsec_ and base64) that signs what is sent both ways.
 	SecretEnv string `yaml:"secret_env" json:"secret_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
@@ -140,8 +141,12 @@ type Trainer struct {
 	Kubeconfig string `yaml:"kubeconfig" json:"kubeconfig"`
 	// Backend kubernetes: namespace of jobs; default: the kubeconfig's, or the worker's own.
 	Namespace string `yaml:"namespace" json:"namespace" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]{0\\,61}[a-z0-9])?$"`
-	// Backend slurm: the batch script, #SBATCH lines first. Backend kubernetes: the manifest of a Job (batch/v1) or TrainJob.
+	// Backend slurm: the batch script, #SBATCH lines first. Backend kubernetes: the manifest of a Job (batch/v1) or TrainJob. Backend sagemaker: a CreateTrainingJob request, without name, training data and output path.
 	Template string `yaml:"template" json:"template"`
+	// Backend sagemaker: region of the jobs; absent: the one of the AWS settings around the worker.
+	Region string `yaml:"region" json:"region"`
+	// Backend sagemaker: US dollars that one instance costs an hour; absent: costs are not known.
+	InstanceHour float64 `yaml:"instance_hour" json:"instance_hour" jsonschema:"minimum=0,maximum=100000"`
 	// Backends command and slurm: folder for jobs, on the worker's machine; for slurm under the same path on the nodes.
 	Dir string `yaml:"dir" json:"dir"`
 	// Backends command and slurm: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.

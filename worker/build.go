@@ -19,6 +19,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune/kubernetes"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
 	"github.com/selfalign/selfalign/internal/finetune/rest"
+	"github.com/selfalign/selfalign/internal/finetune/sagemaker"
 	"github.com/selfalign/selfalign/internal/finetune/slurm"
 	"github.com/selfalign/selfalign/internal/finetune/together"
 	"github.com/selfalign/selfalign/internal/finetune/webhook"
@@ -94,6 +95,8 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
 		case config.BackendKubernetes:
 			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace}, store)
+		case config.BackendSageMaker:
+			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour}, store)
 		case config.BackendHTTP:
 			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv)}, store)
 		case config.BackendTogether:

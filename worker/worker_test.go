@@ -32,6 +32,7 @@ trainers:
   cloud: {backend: together, provider: p, lora: 16}
   service: {backend: http, url: "http://127.0.0.1:1/jobs", secret_env: SELFALIGN_TEST_NO_SECRET}
   cluster: {backend: slurm, template: "#SBATCH --gres=gpu:1", dir: DIR}
+  aws: {backend: sagemaker, region: eu-central-1, template: "{AlgorithmSpecification: {A: b}, RoleArn: r, ResourceConfig: {A: b}, StoppingCondition: {A: b}}"}
 servers:
   tuner: {backend: openai, provider: p}
   fixed: {backend: static, provider: p, model: "{run}-{role}-{digest}"}
