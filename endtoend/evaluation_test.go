@@ -84,7 +84,7 @@ func TestEvaluated(t *testing.T) {
 
 	described, err := l.client.Temporal.DescribeWorkflowExecution(t.Context(), id, "")
 	require.NoError(t, err)
-	all := append(l.executions(), l.walk(id, described.GetWorkflowExecutionInfo().GetFirstRunId())...)
+	all := append(l.executions(runName), l.walk(id, described.GetWorkflowExecutionInfo().GetFirstRunId())...)
 	record(t, "evaluated", slices.DeleteFunc(all, func(e execution) bool {
 		return e.kind != workflows.TypeSelfTrain && e.kind != workflows.TypeEvaluate
 	}))

@@ -43,12 +43,12 @@ func (e execution) ending() string {
 
 // executions returns the executions of the run, in the order in which they were started: every execution of the run itself,
 // and of all children.
-func (l *lab) executions() []execution {
+func (l *lab) executions(id string) []execution {
 	t := l.t
 	t.Helper()
-	described, err := l.client.Temporal.DescribeWorkflowExecution(t.Context(), runName, "")
+	described, err := l.client.Temporal.DescribeWorkflowExecution(t.Context(), id, "")
 	require.NoError(t, err)
-	return l.walk(runName, described.GetWorkflowExecutionInfo().GetFirstRunId())
+	return l.walk(id, described.GetWorkflowExecutionInfo().GetFirstRunId())
 }
 
 func (l *lab) walk(id, runID string) (out []execution) {

@@ -143,7 +143,7 @@ func TestScoreIsPushedOnceWhoeverDies(t *testing.T) {
 	require.NoError(t, err, "the spec of the card")
 	require.Equal(t, config.Load{Path: "hf://" + promptsRepo, Split: "test", Revision: pinned, Format: "auto", Instruction: "prompt", Generation: "generation"}, again.Load)
 	l.secrets["Hub's token"] = token
-	l.checkSecrets()
+	l.checkSecrets("recipe")
 }
 
 // between returns what stands between two marks.

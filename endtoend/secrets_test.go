@@ -17,7 +17,7 @@ import (
 
 // checkSecrets looks for the keys of this lab in everything that was written: every object of the bucket, the logs of all
 // processes, Temporal's database, the model server's folder, and every history. Only the file of the keys may hold them.
-func (l *lab) checkSecrets() {
+func (l *lab) checkSecrets(id string) {
 	t := l.t
 	t.Helper()
 	require.GreaterOrEqual(t, len(l.secrets), 3)
@@ -43,7 +43,7 @@ func (l *lab) checkSecrets() {
 		return nil
 	}))
 	require.Greater(t, files, 50)
-	for _, e := range l.executions() {
+	for _, e := range l.executions(id) {
 		body, err := proto.Marshal(e.history)
 		require.NoError(t, err)
 		l.clean("history of "+e.id, body)

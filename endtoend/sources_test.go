@@ -213,7 +213,7 @@ func TestSourcesElsewhere(t *testing.T) {
 		from[s.Source]++
 	}
 	require.Len(t, from, 4, "%v", from)
-	l.checkSecrets()
+	l.checkSecrets(runName)
 }
 
 // starter builds the starter and returns what runs it, with what it prints, and what it complains of where it fails.

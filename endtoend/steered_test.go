@@ -66,7 +66,7 @@ func TestSteered(t *testing.T) {
 	require.Zero(t, readAccount(t, l.stack.PocketDir).repeated(t, nil), "answered chat requests asked twice")
 	require.Equal(t, int64(l.answers()), seen.Spent.Calls)
 	require.Zero(t, seen.InDoubt)
-	record(t, "steered", l.executions())
+	record(t, "steered", l.executions(runName))
 }
 
 func at(phase string) func(runs.Seen) bool {

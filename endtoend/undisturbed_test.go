@@ -55,11 +55,11 @@ func undisturbed(t *testing.T) {
 	checkRows(t, st)
 	l.checkCost(seen)
 	l.checkReport()
-	l.checkSecrets()
+	l.checkSecrets(runName)
 	l.submitted(iterations)
 	require.Zero(t, readAccount(t, l.stack.PocketDir).repeated(t, nil), "answered chat requests asked twice")
 
-	all := l.executions()
+	all := l.executions(runName)
 	for _, e := range all {
 		require.Less(t, len(e.history.GetEvents()), 4096, e.id)
 		require.Less(t, e.payloads(), 200<<10, "bytes of payloads in the history of %s", e.id)

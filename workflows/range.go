@@ -3,6 +3,7 @@ package workflows
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.temporal.io/sdk/temporal"
@@ -74,6 +75,12 @@ func (p *RangeProgress) add(r dataset.RangeSummary) {
 	p.Histogram = addHistograms(p.Histogram, r.Histogram)
 }
 
+// told is progress as it is sent away: what is counted later does not change it.
+func (p RangeProgress) told() RangeProgress {
+	p.Histogram = maps.Clone(p.Histogram)
+	return p
+}
+
 func addHistograms(to, from map[string]int64) map[string]int64 {
 	for _, score := range workflow.DeterministicKeys(from) {
 		if to == nil {
@@ -113,7 +120,7 @@ func Range(ctx workflow.Context, in RangeInput) (RangeResult, error) {
 		return RangeResult{}, r.continueAsNew(ctx)
 	}
 	if in.LastWord {
-		workflow.SignalExternalWorkflow(ctx, in.Run, "", SignalProgress, r.acc)
+		workflow.SignalExternalWorkflow(ctx, in.Run, "", SignalProgress, r.acc.told())
 	}
 	var sets *activities.Sets
 	commit := activities.CommitRangeInput{Dir: in.Work.Output(), From: in.From, To: in.To}
@@ -183,13 +190,13 @@ func (r *rangeRun) survey(ctx workflow.Context) (*RangeResult, error) {
 	}
 	if found.Committed {
 		if r.in.LastWord {
-			workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc)
+			workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc.told())
 		}
 		return &RangeResult{Summary: found.Standing, Progress: r.acc}, nil
 	}
 	r.remember(found.Partitions, found.Partial)
 	if len(found.Partitions) > 0 {
-		workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc)
+		workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc.told())
 	}
 	return nil, nil
 }
@@ -337,7 +344,7 @@ func (r *rangeRun) report(ctx workflow.Context) {
 		return
 	}
 	r.signals = due
-	workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc)
+	workflow.SignalExternalWorkflow(ctx, r.in.Run, "", SignalProgress, r.acc.told())
 }
 
 func (r *rangeRun) continueAsNew(ctx workflow.Context) error {

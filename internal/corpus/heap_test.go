@@ -57,7 +57,11 @@ func TestHeapOfACrawl(t *testing.T) {
 		peak[mb] = bytes
 		t.Logf("%d MB of WARC: %.1f MB of heap at the peak", mb, float64(bytes)/1e6)
 	}
-	if small, large := peak[16], peak[*heapMB]; large > 192<<20 || large > small+32<<20 {
+	most := uint64(192 << 20)
+	if raced {
+		most *= 2 // the detector keeps more alive
+	}
+	if small, large := peak[16], peak[*heapMB]; large > most || large > small+32<<20 {
 		t.Errorf("%d bytes of heap for 16 MB, %d for %d MB", small, large, *heapMB)
 	}
 }
