@@ -280,10 +280,13 @@ func TestForkAsksNoModelThatIsDown(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(1, 5), &fakeServer{provider: "slot2"}
 	w.serves = s
+	var mu sync.Mutex
 	var wrong []string
 	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
 		if work.Model.Name == "old/m0" && (!s.has("old/m0") || work.Model.Provider != "slot2") {
+			mu.Lock()
 			wrong = append(wrong, work.Model.Provider)
+			mu.Unlock()
 		}
 		return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
 	}

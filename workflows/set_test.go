@@ -44,8 +44,13 @@ func TestInstructionsAreHeldAgainstEvaluationSets(t *testing.T) {
 	t.Parallel()
 	for _, on := range []bool{false, true} {
 		w := newWorld(1, 5)
+		var mu sync.Mutex
 		var got []string
-		w.selects = func(s activities.SelectWork) { got = append(got, s.Evaluation) }
+		w.selects = func(s activities.SelectWork) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, s.Evaluation)
+		}
 		s := spec()
 		s.Decontaminate = config.Decontaminate{NGram: 13, Seeds: true, Instructions: on}
 		s.Curate.MaxInstructionChars = 500
