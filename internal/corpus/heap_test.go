@@ -57,19 +57,19 @@ func TestHeapOfACrawl(t *testing.T) {
 		peak[mb] = bytes
 		t.Logf("%d MB of WARC: %.1f MB of heap at the peak", mb, float64(bytes)/1e6)
 	}
-	most := uint64(192 << 20)
-	if raced {
-		most *= 2 // the detector keeps more alive
+	most, growth := uint64(128<<20), uint64(8<<20)
+	if raced { // the detector lets pools forget what they hold, at random: now and then a second huge buffer lives
+		most, growth = 256<<20, 128<<20
 	}
-	if small, large := peak[16], peak[*heapMB]; large > most || large > small+32<<20 {
+	if small, large := peak[16], peak[*heapMB]; large > most || large > small+growth {
 		t.Errorf("%d bytes of heap for 16 MB, %d for %d MB", small, large, *heapMB)
 	}
 }
 
 func readCrawl(t *testing.T) {
 	t.Helper()
-	debug.SetGCPercent(20) // so that the heap is little more than what lives
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	debug.SetGCPercent(20) // so that it is often counted what lives
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	in, want := crawl(*heapMB)
 	peak, pages, refused := uint64(0), 0, 0
 	for item, err := range Documents(t.Context(), "a.warc", in, DocumentOptions{Segments: SegmentRules{RepeatJaccard: -1}}) {
