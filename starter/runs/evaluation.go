@@ -6,15 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
-
 	"github.com/selfalign/selfalign/config"
-	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/workflows"
 )
@@ -142,60 +136,15 @@ func (c *Client) set(ctx context.Context, run string, t int) (workflows.Iteratio
 // StartEvaluation records an evaluation and starts its workflow. It is idempotent, as Start is.
 func (c *Client) StartEvaluation(ctx context.Context, in workflows.EvaluateInput) (Started, error) {
 	id := workflows.EvaluationID(in.Spec)
-	body, err := json.MarshalIndent(in, "", "  ")
-	if err != nil {
-		return Started{}, fmt.Errorf("start %s: %w", id, err)
-	}
-	call, cancel := context.WithTimeout(ctx, objectCall)
-	defer cancel()
-	err = c.Store.PutIfAbsent(call, recordKey(id), body)
-	fresh := err == nil
-	switch {
-	case errors.Is(err, blob.ErrExists):
-		var standing workflows.EvaluateInput
-		if err := c.getJSON(ctx, recordKey(id), &standing); err != nil {
-			return Started{}, err
+	return launch(ctx, c, id, workflows.TypeEvaluate, in, in.Digest, evaluationSummary, func(standing workflows.EvaluateInput) error {
+		if standing.Digest == in.Digest {
+			return nil
 		}
-		if standing.Digest != in.Digest {
-			return Started{}, &ConflictError{
-				What: "there is an evaluation " + id + " with another spec",
-				Try:  "another name; answers that were paid for are used again, whatever it is called",
-			}
+		return &ConflictError{
+			What: "there is an evaluation " + id + " with another spec",
+			Try:  "another name; answers that were paid for are used again, whatever it is called",
 		}
-		in = standing
-		var status workflows.Status
-		if err := c.getJSON(ctx, statusKey(id), &status); err == nil && (Seen{Status: status}).Ended() {
-			return Started{Run: id, Phase: status.Phase}, nil
-		}
-	case err != nil:
-		return Started{}, c.storeError(err)
-	}
-	call, cancel = context.WithTimeout(ctx, shortCall)
-	defer cancel()
-	_, err = c.Temporal.ExecuteWorkflow(call, client.StartWorkflowOptions{
-		ID:                                       id,
-		TaskQueue:                                workflows.QueueName(c.Queue, workflows.RoleControl),
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		StaticSummary:                            evaluationSummary(in),
-	}, workflows.TypeEvaluate, in)
-	var already *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &already) {
-		seen, err := c.Status(ctx, id)
-		if err != nil && !isUnreachable(err) {
-			return Started{}, err
-		}
-		return Started{Run: id, Phase: cmp.Or(seen.Phase, workflows.PhaseRunning)}, nil
-	}
-	if err != nil {
-		err = c.temporalError(id, err)
-		if isUnreachable(err) {
-			return Started{}, fmt.Errorf("evaluation %s is recorded, not started; start it again when Temporal is back: %w", id, err)
-		}
-		return Started{}, fmt.Errorf("start %s: %w", id, err)
-	}
-	return Started{Run: id, New: fresh, Begun: true, Phase: PhaseStarting}, nil
+	})
 }
 
 func evaluationSummary(in workflows.EvaluateInput) string {

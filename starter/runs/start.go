@@ -2,9 +2,7 @@ package runs
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -128,69 +123,16 @@ type Started struct {
 func (c *Client) Start(ctx context.Context, spec config.Run, resume *workflows.State) (Started, error) {
 	in := workflows.SelfTrainInput{Spec: spec, Digest: config.Digest(spec), Queue: c.Queue, Resume: resume}
 	in.Search, in.Drift, in.Withdraw = c.hasSearchAttributes(ctx), true, true
-	body, err := json.MarshalIndent(in, "", "  ")
-	if err != nil {
-		return Started{}, fmt.Errorf("start %s: %w", spec.Name, err)
-	}
-	call, cancel := context.WithTimeout(ctx, objectCall)
-	defer cancel()
-	err = c.Store.PutIfAbsent(call, recordKey(spec.Name), body)
-	fresh := err == nil
-	switch {
-	case errors.Is(err, blob.ErrExists):
-		var standing workflows.SelfTrainInput
-		if err := c.getJSON(ctx, recordKey(spec.Name), &standing); err != nil {
-			return Started{}, err
+	return launch(ctx, c, spec.Name, workflows.TypeSelfTrain, in, in.Digest, summary, func(standing workflows.SelfTrainInput) error {
+		if standing.Digest == in.Digest && (standing.Resume == nil) == (resume == nil) && (resume == nil || standing.Resume.Iteration == resume.Iteration) {
+			return nil
 		}
-		if standing.Digest != in.Digest || (standing.Resume == nil) != (resume == nil) || (resume != nil && standing.Resume.Iteration != resume.Iteration) {
-			return Started{}, conflict(standing.Spec, spec)
-		}
-		in = standing
-		var status workflows.Status
-		if err := c.getJSON(ctx, statusKey(spec.Name), &status); err == nil && (Seen{Status: status}).Ended() {
-			return Started{Run: spec.Name, Phase: status.Phase}, nil
-		}
-	case err != nil:
-		return Started{}, c.storeError(err)
-	}
-	return c.execute(ctx, in, fresh)
+		return conflict(spec.Name, Differences(standing.Spec, spec), "forked from elsewhere")
+	})
 }
 
-// execute starts the workflow of a recorded run unless it is there.
-func (c *Client) execute(ctx context.Context, in workflows.SelfTrainInput, fresh bool) (Started, error) {
-	run := in.Spec.Name
-	call, cancel := context.WithTimeout(ctx, shortCall)
-	defer cancel()
-	_, err := c.Temporal.ExecuteWorkflow(call, client.StartWorkflowOptions{
-		ID:        run,
-		TaskQueue: workflows.QueueName(c.Queue, workflows.RoleControl),
-		// Ended from outside (terminated, failed) may start again; completed may not.
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		StaticSummary:                            summary(in.Spec),
-		Memo:                                     map[string]any{"spec": in.Digest},
-	}, workflows.TypeSelfTrain, in)
-	var already *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &already) {
-		seen, err := c.Status(ctx, run)
-		if err != nil && !isUnreachable(err) {
-			return Started{}, err
-		}
-		return Started{Run: run, Phase: cmp.Or(seen.Phase, workflows.PhaseRunning)}, nil
-	}
-	if err != nil {
-		err = c.temporalError(run, err)
-		if isUnreachable(err) {
-			return Started{}, fmt.Errorf("run %s is recorded, not started; start it again when Temporal is back: %w", run, err)
-		}
-		return Started{}, fmt.Errorf("start %s: %w", run, err)
-	}
-	return Started{Run: run, New: fresh, Begun: true, Phase: PhaseStarting}, nil
-}
-
-func summary(s config.Run) string {
-	judge := "rated by itself"
+func summary(in workflows.SelfTrainInput) string {
+	s, judge := in.Spec, "rated by itself"
 	if s.Rate.Judge != nil {
 		judge = "rated by " + s.Rate.Judge.Model
 	}
@@ -216,23 +158,20 @@ func (c *Client) hasSearchAttributes(ctx context.Context) bool {
 	return true
 }
 
-// conflict says how two specs under one name differ.
-func conflict(standing, wanted config.Run) error {
-	diff := Differences(standing, wanted)
-	what := fmt.Sprintf("there is a run %s with another spec", wanted.Name)
+// conflict says how another spec under the name of a run differs.
+func conflict(name string, diff []string, otherwise string) error {
+	why := otherwise
 	if len(diff) > 0 {
-		what += " (other: " + strings.Join(diff, ", ") + ")"
-	} else {
-		what += " (forked from elsewhere)"
+		why = "other: " + strings.Join(diff, ", ")
 	}
 	return &ConflictError{
-		What: what,
+		What: fmt.Sprintf("there is a run %s with another spec (%s)", name, why),
 		Try:  "--name another-name; answers that were paid for are used again, whatever the run is called",
 	}
 }
 
 // Differences names the fields in which two specs differ, such as augment.temperature.
-func Differences(a, b config.Run) []string {
+func Differences[T config.Run | config.Score](a, b T) []string {
 	var out []string
 	differences(reflect.ValueOf(a), reflect.ValueOf(b), "", &out)
 	return out
