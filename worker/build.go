@@ -96,7 +96,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		case config.BackendKubernetes:
 			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace}, store)
 		case config.BackendSageMaker:
-			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour}, store)
+			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour, Keep: t.Keep}, store)
 		case config.BackendHTTP:
 			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv)}, store)
 		case config.BackendTogether:

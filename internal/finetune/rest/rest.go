@@ -317,7 +317,7 @@ func classOf(status int, code, words string) finetune.Class {
 	case http.StatusRequestTimeout, http.StatusTooEarly, 499:
 		return finetune.ClassPassing
 	case http.StatusBadRequest:
-		for _, word := range []string{"throttlingexception", "requestlimitexceeded", "serviceunavailable"} { // AWS
+		for _, word := range []string{"throttl", "toomanyrequests", "requestlimitexceeded", "serviceunavailable", "requesttimeout"} { // AWS
 			if strings.Contains(said, word) {
 				return finetune.ClassPassing
 			}

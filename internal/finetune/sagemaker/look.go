@@ -2,32 +2,49 @@ package sagemaker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"path"
 	"strings"
 
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/command"
 )
 
 // description is what DescribeTrainingJob tells, as far as it is read.
 type description struct {
 	TrainingJobName   string
-	TrainingJobStatus string // InProgress, Completed, Failed, Stopping or Stopped
+	TrainingJobStatus string // InProgress, Completed, Failed, Stopping, Stopped or Deleting
 	SecondaryStatus   string
 	FailureReason     string
 	HyperParameters   map[string]string
 	ModelArtifacts    struct{ S3ModelArtifacts string }
-	ResourceConfig    struct {
-		InstanceCount  int
-		InstanceGroups []struct{ InstanceCount int }
-	}
-	BillableTimeInSeconds *int64 // of one instance
-	FinalMetricDataList   []struct {
+	ResourceConfig    resources
+	StoppingCondition struct{ MaxRuntimeInSeconds int64 }
+	// BillableTimeInSeconds is that of one instance. It is absent until there is something to bill.
+	BillableTimeInSeconds *int64
+	// FinalMetricDataList has the last value of each of the template's metrics.
+	FinalMetricDataList []struct {
 		MetricName string
 		Value      float64
 	}
 	SecondaryStatusTransitions []struct{ StatusMessage string }
+}
+
+// resources are the instances of a job.
+type resources struct {
+	InstanceCount         int
+	InstanceGroups        []struct{ InstanceCount int }
+	SelectedInstanceCount int // where the template gives several types of instances to choose from
+}
+
+func (r resources) instances() int {
+	n := r.InstanceCount
+	for _, g := range r.InstanceGroups {
+		n += g.InstanceCount
+	}
+	return max(n, r.SelectedInstanceCount)
 }
 
 func (b *Backend) describe(ctx context.Context, id string) (description, error) {
@@ -42,13 +59,49 @@ func (b *Backend) describe(ctx context.Context, id string) (description, error) 
 	return d, err
 }
 
-// Poll implements finetune.Backend.
+// told is what the program was told of the job; false where the job is not ours.
+func (d description) told() (Spec, bool) {
+	var s Spec
+	err := json.Unmarshal([]byte(d.HyperParameters[hyperJob]), &s)
+	return s, err == nil && s.Key != ""
+}
+
+// Poll implements finetune.Backend. Progress is read from the end of the first container's log, in the lines that
+// command.Line describes; metrics of the template tell it where there are none.
 func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) {
 	d, err := b.describe(ctx, id)
 	if err != nil {
 		return finetune.Status{}, fmt.Errorf("poll fine-tuning job %.100q: %w", id, err)
 	}
-	return b.statusOf(d), nil
+	st := b.statusOf(d)
+	if st.State == finetune.StateQueued {
+		return st, nil
+	}
+	log := b.logOf(ctx, id)
+	if ctx.Err() != nil {
+		return finetune.Status{}, fmt.Errorf("poll fine-tuning job %.100q: %w", id, ctx.Err())
+	}
+	b.read(log, d, &st)
+	return st, nil
+}
+
+// read adds what the program itself tells.
+func (b *Backend) read(log string, d description, st *finetune.Status) {
+	said := *st
+	named := command.ReadProgress(strings.NewReader(log), &said)
+	said.State, said.UnknownState, said.Artifact = st.State, st.UnknownState, st.Artifact
+	switch st.State {
+	case finetune.StateFailed:
+		tail := log[max(0, len(log)-maxTail):]
+		said.Message = finetune.Clip(strings.TrimSpace(st.Message + "\n" + strings.TrimSpace(tail+"\n"+named)))
+	case finetune.StateCancelled:
+		said.Message = st.Message
+	case finetune.StateSucceeded:
+	default:
+		said.Model = ""
+	}
+	*st = said
+	b.price(d, st) // AWS's word on costs goes before the program's
 }
 
 func (b *Backend) statusOf(d description) finetune.Status {
@@ -72,16 +125,13 @@ func (b *Backend) statusOf(d description) finetune.Status {
 	switch d.TrainingJobStatus {
 	case "InProgress":
 		switch d.SecondaryStatus {
-		case "Pending", "Starting", "LaunchingMLInstances", "PreparingTrainingStack", "PreparingTraining", "Downloading", "DownloadingTrainingImage":
+		// Interrupted: a spot instance was taken away, another one is waited for.
+		case "Pending", "Starting", "LaunchingMLInstances", "PreparingTrainingStack", "Downloading", "DownloadingTrainingImage", "Interrupted":
 			st.State = finetune.StateQueued
 		}
 	case "Stopping":
 	case "Completed":
-		st.State, st.Model = finetune.StateSucceeded, d.TrainingJobName
-		key, ours := strings.CutPrefix(d.ModelArtifacts.S3ModelArtifacts, b.store.URI(""))
-		if ours && !strings.Contains("/"+key+"/", "/../") && strings.Contains(key, "/") {
-			st.Artifact = path.Dir(key)
-		}
+		st.State, st.Model, st.Artifact = finetune.StateSucceeded, d.TrainingJobName, b.results(d)
 	case "Failed":
 		st.State, st.Message = finetune.StateFailed, finetune.Clip(d.FailureReason)
 		if st.Message == "" {
@@ -92,7 +142,11 @@ func (b *Backend) statusOf(d description) finetune.Status {
 		switch d.SecondaryStatus {
 		case "MaxRuntimeExceeded", "MaxWaitTimeExceeded", "Interrupted": // nobody wanted that
 			st.State = finetune.StateFailed
-			st.Message = finetune.Clip("SageMaker stopped the job: " + d.SecondaryStatus + " (Try: a longer StoppingCondition in the trainer's template). " + st.Message)
+			try := "a longer StoppingCondition in the trainer's template"
+			if limit := d.StoppingCondition.MaxRuntimeInSeconds; limit > 0 && limit < b.runtime() {
+				try = fmt.Sprintf("a larger budget: it left %d s for this job", limit)
+			}
+			st.Message = finetune.Clip(fmt.Sprintf("SageMaker stopped the job: %s (Try: %s). %s", d.SecondaryStatus, try, st.Message))
 		}
 	default:
 		st.UnknownState = finetune.Clip(d.TrainingJobStatus)
@@ -101,12 +155,28 @@ func (b *Backend) statusOf(d description) finetune.Status {
 	return st
 }
 
+// results returns the prefix under which the job's results lie in the store, "" where they lie elsewhere.
+func (b *Backend) results(d description) string {
+	key, ours := b.keyOf(d.ModelArtifacts.S3ModelArtifacts)
+	if strings.HasSuffix(key, ".tar.gz") { // where the template asks for an archive
+		key = path.Dir(key)
+	}
+	if !ours || key == "." {
+		return ""
+	}
+	return key
+}
+
+// keyOf returns the blob key that an s3:// address names, without a slash at its end; false where it is not in the store.
+func (b *Backend) keyOf(address string) (string, bool) {
+	key, ours := strings.CutPrefix(address, b.store.URI(""))
+	key = strings.TrimRight(key, "/")
+	return key, ours && key != "" && !strings.Contains("/"+key+"/", "/../")
+}
+
 // price sets what has been billed, where the settings say what an instance costs.
 func (b *Backend) price(d description, st *finetune.Status) {
-	instances := d.ResourceConfig.InstanceCount
-	for _, g := range d.ResourceConfig.InstanceGroups {
-		instances += g.InstanceCount
-	}
+	instances := d.ResourceConfig.instances()
 	if d.BillableTimeInSeconds == nil || b.cfg.InstanceHour <= 0 || instances < 1 {
 		return
 	}

@@ -1,14 +1,15 @@
 // Package sagemaker trains with training jobs of Amazon SageMaker, made of a template that only the worker's settings define.
-// It speaks the service's JSON protocol, four actions of it, signed by the AWS SDK's signer.
+// It speaks the service's JSON protocol, three actions of it and two of CloudWatch Logs, signed by the AWS SDK's signer.
 //
-// Wire reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html and its neighbours.
+// Wire reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html and its neighbours;
+// https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html.
 package sagemaker
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,10 +34,12 @@ type Config struct {
 	Template string
 	// Region of the jobs; "" is the one of the AWS settings around the worker.
 	Region string
-	// URL of the API; "" is the region's own.
-	URL string
+	// URL of the API; "" is the region's own. LogsURL is that of CloudWatch Logs.
+	URL, LogsURL string
 	// InstanceHour is what one instance costs in US dollars an hour; 0 is not known.
 	InstanceHour float64
+	// Keep leaves checkpoints, and what a cancelled job wrote, in the bucket; else Clean removes them.
+	Keep bool
 	// Credentials sign requests; nil is AWS's default chain.
 	Credentials aws.CredentialsProvider
 	// Retry changes how patiently the API is asked, for tests.
@@ -45,18 +48,15 @@ type Config struct {
 
 // Backend implements finetune.Backend. A job's id is its name, finetune.Job.Name.
 type Backend struct {
-	cfg      Config
-	template map[string]any
-	api      *rest.Client
-	store    *blob.Store
+	cfg       Config
+	template  map[string]any
+	api, logs *rest.Client
+	store     *blob.Store
 }
 
-var _ finetune.Backend = (*Backend)(nil)
-
-// hyperJob is the hyperparameter with the Spec. SageMaker takes values of maxHyper characters.
-const (
-	hyperJob = "selfalign_job"
-	maxHyper = 2500
+var (
+	_ finetune.Backend = (*Backend)(nil)
+	_ finetune.Cleaner = (*Backend)(nil)
 )
 
 // Spec is the hyperparameter selfalign_job: what the program is told.
@@ -72,6 +72,9 @@ type Spec struct {
 	Hyper          finetune.Hyper `json:"hyperparameters"`
 	Seed           int64          `json:"seed"`
 	Artifacts      string         `json:"artifacts"` // s3:// address under which SageMaker leaves what the program wrote
+	// Checkpoints is the container's folder for them, which SageMaker keeps in the bucket and fills again after an
+	// interruption; "" where the template asks for none.
+	Checkpoints string `json:"checkpoints,omitempty"`
 }
 
 // New returns a backend. It makes no request.
@@ -103,46 +106,58 @@ func New(ctx context.Context, cfg Config, store *blob.Store) (*Backend, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("sagemaker: no region (Try: region in the trainer's settings, or AWS_REGION)")
 	}
-	if cfg.URL == "" {
-		cfg.URL = "https://api.sagemaker." + cfg.Region + ".amazonaws.com"
-		if strings.HasPrefix(cfg.Region, "cn-") {
-			cfg.URL += ".cn"
-		}
+	domain := cfg.Region + ".amazonaws.com"
+	if strings.HasPrefix(cfg.Region, "cn-") {
+		domain += ".cn"
 	}
+	cfg.URL, cfg.LogsURL = cmp.Or(cfg.URL, "https://api.sagemaker."+domain), cmp.Or(cfg.LogsURL, "https://logs."+domain)
 	b.cfg = cfg
 	over := cfg.Retry
-	over.URL, over.Sign = cfg.URL, b.sign
+	over.URL, over.Sign = cfg.URL, b.signs("sagemaker")
 	var err error
-	b.api, err = rest.New(over)
+	if b.api, err = rest.New(over); err != nil {
+		return nil, err
+	}
+	// Logs are worth a moment, not the look at the job.
+	over.URL, over.Sign, over.Attempts, over.Timeout = cfg.LogsURL, b.signs("logs"), 1, 10*time.Second
+	b.logs, err = rest.New(over)
 	return b, err
 }
 
-func (b *Backend) sign(req *http.Request, body []byte) error {
-	ctx := req.Context()
-	who, err := b.cfg.Credentials.Retrieve(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+// signs returns what signs requests to a service.
+func (b *Backend) signs(service string) func(*http.Request, []byte) error {
+	return func(req *http.Request, body []byte) error {
+		ctx := req.Context()
+		who, err := b.cfg.Credentials.Retrieve(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &finetune.Error{Class: finetune.ClassAuth, Code: "credentials", Message: finetune.Clip(err.Error())}
 		}
-		return &finetune.Error{Class: finetune.ClassAuth, Code: "credentials", Message: finetune.Clip(err.Error())}
+		sum := sha256.Sum256(body)
+		return v4.NewSigner().SignHTTP(ctx, who, req, hex.EncodeToString(sum[:]), service, b.cfg.Region, time.Now())
 	}
-	sum := sha256.Sum256(body)
-	return v4.NewSigner().SignHTTP(ctx, who, req, hex.EncodeToString(sum[:]), "sagemaker", b.cfg.Region, time.Now())
+}
+
+// request is one of AWS's JSON protocol, version 1.1.
+func request(target string, in, into any) rest.Request {
+	return rest.Request{
+		Method: http.MethodPost, Path: "/", Body: in, Into: into,
+		Headers: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target},
+	}
 }
 
 // call makes one action. Every action here may be repeated.
 func (b *Backend) call(ctx context.Context, action string, in, into any) error {
-	err := b.api.Do(ctx, rest.Request{
-		Method: http.MethodPost, Path: "/", Body: in, Into: into,
-		Headers: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "SageMaker." + action},
-	})
+	err := b.api.Do(ctx, request("SageMaker."+action, in, into))
 	var e *finetune.Error
 	if errors.As(err, &e) && e.Status == http.StatusBadRequest {
 		switch e.Code {
 		case "ResourceNotFound":
 			e.Class = finetune.ClassNotFound
-		case "ValidationException": // what the service says of names that it does not know
-			if strings.Contains(strings.ToLower(e.Message), "resource not found") {
+		case "ValidationException":
+			if action == "DescribeTrainingJob" { // the name is well-formed, so it is one that the service does not know
 				e.Class = finetune.ClassNotFound
 			}
 		case "ResourceLimitExceeded":
@@ -177,11 +192,16 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
 	if _, _, err := trainfile.Inspect(ctx, b.store, job, 0); err != nil {
 		return err
 	}
-	body, err := b.request(job)
+	made, err := b.order(job)
 	if err != nil {
-		return &finetune.Error{Class: finetune.ClassPermanent, Code: "invalid_job", Message: err.Error()}
+		return err
 	}
-	err = b.call(ctx, "CreateTrainingJob", body, nil)
+	for key, list := range made.manifests {
+		if err := b.store.Put(ctx, key, list); err != nil { // the same bytes each time
+			return trainfile.StoreError("write the list of a channel's files", err)
+		}
+	}
+	err = b.call(ctx, "CreateTrainingJob", made.body, nil)
 	var e *finetune.Error
 	if errors.As(err, &e) && e.Code == "ResourceInUse" {
 		return b.stands(ctx, job) // an earlier request made it, or another worker
@@ -195,64 +215,10 @@ func (b *Backend) stands(ctx context.Context, job finetune.Job) error {
 	if err != nil {
 		return err
 	}
-	var told Spec
-	if json.Unmarshal([]byte(d.HyperParameters[hyperJob]), &told) != nil || told.Key != job.Key {
+	if told, ours := d.told(); !ours || told.Key != job.Key {
 		return &finetune.Error{Class: finetune.ClassPermanent, Code: "key_taken", Message: "a job named " + job.Name() + " is there and belongs to somebody else"}
 	}
 	return nil
-}
-
-// request returns the job as it is made: a copy of the template with what is ours.
-func (b *Backend) request(job finetune.Job) (map[string]any, error) {
-	raw, err := json.Marshal(b.template)
-	if err != nil {
-		return nil, fmt.Errorf("template: %w", err)
-	}
-	var m map[string]any
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("template: %w", err)
-	}
-	told := Spec{
-		Format: 1, Key: job.Key, Name: job.Name(), BaseModel: job.BaseModel, Suffix: job.Suffix, Examples: job.Examples, Hyper: job.Hyper,
-		Seed: job.Seed, TrainingFile: b.store.URI(job.Training), Artifacts: b.store.URI(job.Artifacts),
-	}
-	channels, _ := m["InputDataConfig"].([]any)
-	channels = append(channels, channel("training", told.TrainingFile))
-	if job.Validation != "" {
-		told.ValidationFile = b.store.URI(job.Validation)
-		channels = append(channels, channel("validation", told.ValidationFile))
-	}
-	if raw, err = json.Marshal(told); err != nil {
-		return nil, err
-	}
-	if len(raw) > maxHyper {
-		return nil, fmt.Errorf("the job's description has %d bytes, SageMaker takes %d (Try: a shorter run name or store prefix)", len(raw), maxHyper)
-	}
-	for _, name := range []string{"HyperParameters", "Environment"} { // SageMaker wants strings
-		for k, v := range child(m, name) {
-			child(m, name)[k] = fmt.Sprint(v)
-		}
-	}
-	child(m, "HyperParameters")[hyperJob] = string(raw)
-	child(m, "OutputDataConfig")["S3OutputPath"] = told.Artifacts
-	m["TrainingJobName"], m["InputDataConfig"] = job.Name(), channels
-	return m, nil
-}
-
-func channel(name, address string) map[string]any {
-	return map[string]any{"ChannelName": name, "DataSource": map[string]any{"S3DataSource": map[string]any{
-		"S3DataType": "S3Prefix", "S3Uri": address, "S3DataDistributionType": "FullyReplicated",
-	}}}
-}
-
-// child returns the map under a name, made if it is not there.
-func child(m map[string]any, name string) map[string]any {
-	c, ok := m[name].(map[string]any)
-	if !ok {
-		c = map[string]any{}
-		m[name] = c
-	}
-	return c
 }
 
 // Cancel implements finetune.Backend.

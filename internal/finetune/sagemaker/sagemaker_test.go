@@ -1,7 +1,9 @@
 package sagemaker
 
 import (
+	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,13 +27,13 @@ HyperParameters: {lora: 64}
 
 func setup(t *testing.T, secret string) (*service, func(t *testing.T) finetune.Backend, *blob.Store) {
 	t.Helper()
-	s := &service{jobs: map[string]*training{}}
+	st := s3test.Store(t)
+	s := &service{jobs: map[string]*training{}, store: st}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
-	st := s3test.Store(t)
 	return s, func(t *testing.T) finetune.Backend {
 		b, err := New(t.Context(), Config{
-			Template: template, Region: testRegion, URL: srv.URL, InstanceHour: 3,
+			Template: template, Region: testRegion, URL: srv.URL, LogsURL: srv.URL, InstanceHour: 3,
 			Credentials: credentials.NewStaticCredentialsProvider(testAccess, secret, ""),
 			Retry:       rest.Config{Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: time.Second},
 		}, st)
@@ -48,6 +50,11 @@ func TestConformance(t *testing.T) {
 		s, fresh, st := setup(t, testSecret)
 		return finetunetest.World{
 			Store: st, Backend: fresh, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded", Secrets: []string{testSecret},
+			Estimates: true, NotExpressed: true,
+			Left: func(t *testing.T, key string) []string {
+				prefix := "models/" + finetune.NameOf(key) + "/"
+				return slices.DeleteFunc(keysUnder(t, st, prefix), func(k string) bool { return strings.Contains(k, "/output/") })
+			},
 			Started: func(_ *testing.T, key string) (n int) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
@@ -75,18 +82,118 @@ func TestRequest(t *testing.T) {
 		t.Fatalf("%v, %v", s.made, err)
 	}
 	made := s.jobs[id]
-	if made.told.Hyper != job.Hyper || made.told.TrainingFile != st.URI(job.Training) || len(made.body["InputDataConfig"].([]any)) != 2 ||
+	channels := made.body["InputDataConfig"].([]any)
+	files, err := s.listed(channels[0].(map[string]any)["DataSource"].(map[string]any)["S3DataSource"].(map[string]any))
+	if err != nil || !slices.Equal(files, []string{job.Training}) {
+		t.Errorf("the channel has %v, %v", files, err)
+	}
+	if made.told.Hyper != job.Hyper || made.told.TrainingFile != st.URI(job.Training) || len(channels) != 2 || made.told.Checkpoints != "" ||
 		made.body["HyperParameters"].(map[string]any)["lora"] != "64" || made.body["OutputDataConfig"].(map[string]any)["S3OutputPath"] != st.URI(job.Artifacts) {
 		t.Errorf("%v", made.body)
 	}
 	end := finetunetest.Await(t, b, id, finetunetest.Ended)
-	if end.Artifact != job.Artifacts+"/"+id+"/output" || !end.CostKnown || end.CostMicroUSD != 3_000_000 {
+	if end.Artifact != job.Artifacts+"/"+id+"/output/model" || !end.CostKnown || end.CostMicroUSD != 3_000_000 || end.Loss > 1 {
 		t.Errorf("%+v", end)
 	}
 	made.told.Key = "other"
 	made.body["HyperParameters"] = map[string]any{hyperJob: `{"key": "other"}`}
 	if _, err := b.Submit(t.Context(), job); finetune.ClassOf(err) != finetune.ClassPermanent {
 		t.Errorf("a stranger's job: %v", err)
+	}
+}
+
+func keysUnder(t *testing.T, st *blob.Store, prefix string) (keys []string) {
+	t.Helper()
+	if err := st.List(t.Context(), prefix, func(i blob.Info) error { keys = append(keys, i.Key); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// A dollar budget becomes a time limit; one that buys less than a few minutes is told before anything is made. A job that its
+// own limit ended says whose limit it was.
+func TestBudgetIsATimeLimit(t *testing.T) {
+	t.Parallel()
+	s, fresh, st := setup(t, testSecret)
+	b := fresh(t).(*Backend)
+	for _, c := range []struct {
+		microUSD int64
+		want     float64 // seconds; two instances at $3 an hour are a dollar for 600 s
+	}{{1_000_000, 480}, {100_000_000, 59_880}, {1_000_000_000, 86_400}, {290_000, 0}, {-5, 0}} {
+		job := finetunetest.NewJob(t, finetunetest.World{Store: st}, fmt.Sprint("budget ", c.microUSD), "quick", 12)
+		job.MaxMicroUSD = &c.microUSD
+		id, err := b.Submit(t.Context(), job)
+		if c.want == 0 {
+			if finetune.ClassOf(err) != finetune.ClassBudget || s.jobs[job.Name()] != nil {
+				t.Errorf("%d: %v", c.microUSD, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.jobs[id].body["StoppingCondition"].(map[string]any)["MaxRuntimeInSeconds"]
+		if got != c.want {
+			t.Errorf("%d micro dollars: %v s, want %v", c.microUSD, got, c.want)
+		}
+	}
+	d := description{TrainingJobStatus: "Stopped", SecondaryStatus: "MaxRuntimeExceeded"}
+	d.StoppingCondition.MaxRuntimeInSeconds = 480
+	if words := b.statusOf(d).Message; !strings.Contains(words, "budget") || !strings.Contains(words, "480 s") {
+		t.Error(words)
+	}
+	d.StoppingCondition.MaxRuntimeInSeconds = 86400
+	if words := b.statusOf(d).Message; !strings.Contains(words, "StoppingCondition") {
+		t.Error(words)
+	}
+}
+
+// With spot instances each job has checkpoints of its own, whatever place the template names.
+func TestCheckpoints(t *testing.T) {
+	t.Parallel()
+	s, fresh, st := setup(t, testSecret)
+	b := fresh(t).(*Backend)
+	b.template["EnableManagedSpotTraining"] = true
+	b.template["CheckpointConfig"] = map[string]any{"S3Uri": "s3://elsewhere/shared", "LocalPath": "/tmp/checkpoints"}
+	job := finetunetest.NewJob(t, finetunetest.World{Store: st}, "on spot instances", "quick", 12)
+	id, err := b.Submit(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := s.jobs[id]
+	if at := made.body["CheckpointConfig"].(map[string]any)["S3Uri"]; at != st.URI(job.Artifacts+"/checkpoints") || made.told.Checkpoints != "/tmp/checkpoints" {
+		t.Errorf("%v, %q", at, made.told.Checkpoints)
+	}
+	for _, key := range []string{"/checkpoints/step-1/weights", "/" + id + "/output/model/weights"} {
+		if err := st.Put(t.Context(), job.Artifacts+key, []byte("w")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finetunetest.Await(t, b, id, finetunetest.Ended)
+	if err := b.Clean(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if keys := keysUnder(t, st, job.Artifacts+"/"); !slices.Equal(keys, []string{job.Artifacts + "/" + id + "/output/model/weights"}) {
+		t.Errorf("left: %v", keys)
+	}
+}
+
+// Logs that may not be read cost progress, not the job; metrics of the template tell it then.
+func TestWithoutLogs(t *testing.T) {
+	t.Parallel()
+	s, fresh, st := setup(t, testSecret)
+	s.noLogs, s.throttle = true, 2
+	b := fresh(t)
+	id, err := b.Submit(t.Context(), finetunetest.NewJob(t, finetunetest.World{Store: st}, "no logs", "quick", 12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := finetunetest.Await(t, b, id, finetunetest.Ended); end.State != finetune.StateSucceeded || end.Loss != 0.25 {
+		t.Errorf("%+v", end)
+	}
+	_, err = b.Submit(t.Context(), finetunetest.NewJob(t, finetunetest.World{Store: st}, "limited", "beyond the quota", 12))
+	if finetune.ClassOf(err) != finetune.ClassQuota || !strings.Contains(err.Error(), "service limit") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -110,6 +217,7 @@ func TestStates(t *testing.T) {
 		want           finetune.State
 	}{
 		{"InProgress", "Pending", finetune.StateQueued},
+		{"InProgress", "Interrupted", finetune.StateQueued},
 		{"InProgress", "Uploading", finetune.StateRunning},
 		{"Stopping", "Stopping", finetune.StateRunning},
 		{"Stopped", "Stopped", finetune.StateCancelled},
