@@ -160,6 +160,9 @@ func (a *attempt[In, Out, Value]) workThrough(ctx context.Context) (Result, erro
 			return Result{}, err
 		}
 	}
+	if a.deps.post == nil && len(a.book.Batches().Open) > 0 {
+		return Result{}, errOut
+	}
 	if len(missing) > 0 {
 		if stop, err := a.ask(ctx, missing); stop != "" || err != nil {
 			return Result{Stop: stop}, err

@@ -262,7 +262,7 @@ func (a *attempt[In, Out, Value]) send(ctx context.Context, b ledger.Batch, know
 func (a *attempt[In, Out, Value]) findSent(ctx context.Context, b ledger.Batch) error {
 	s, found, err := a.deps.post.client.Find(ctx, b.Key, b.At)
 	if err != nil {
-		return a.deps.post.explain(ctx, nil, err)
+		return a.deps.post.explain(ctx, &b, err)
 	}
 	if found {
 		if err := a.book.Sent(ctx, b.Seq, s.ID); err != nil {

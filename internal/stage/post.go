@@ -33,6 +33,9 @@ var errSent = errors.New("batches are at the endpoint")
 // errLate says that what is missing is to be asked live for the deadline's sake.
 var errLate = errors.New("a batch would miss the deadline")
 
+// errOut says that batches are at the endpoint though questions are asked live by now.
+var errOut = errors.New("batches of an earlier attempt are at the endpoint")
+
 // post is how questions travel in batches. It outlives the rounds of an attempt: look for answers, hand over what is
 // missing, wait.
 type post struct {
@@ -72,19 +75,28 @@ func (w *Work) byPost(d Deps) (bool, error) {
 	return Delivery(w.Delivery, p, w.Model.Name, w.Within) == DeliveryBatch, nil
 }
 
-// runByPost alternates between waiting, during which neither the input nor the partition's lease is held, and rounds that
-// harvest and hand over.
-func runByPost(ctx context.Context, d Deps, w Work, t runner, progress func(Progress)) (Result, error) {
+// newPost makes a post, whose client is to be closed. The provider need not declare the Batch API: batches may be there from
+// when it did.
+func newPost(d Deps, w Work) (*post, error) {
 	provider, err := d.Models.Provider(w.Model.Provider)
 	if err != nil {
-		return Result{}, &Error{Class: ClassSetting, Err: err, Way: "name a provider of the worker's settings"}
+		return nil, &Error{Class: ClassSetting, Err: err, Way: "name a provider of the worker's settings"}
 	}
 	client, err := batch.New(provider, batch.Options{})
 	if err != nil {
-		return Result{}, &Error{Class: ClassSetting, Err: err, Way: "correct the worker's settings"}
+		return nil, &Error{Class: ClassSetting, Err: err, Way: "correct the worker's settings"}
 	}
-	defer client.Close()
-	p := &post{client: client, deps: d, work: w, begun: time.Now(), sizes: d.batchSizes}
+	return &post{client: client, deps: d, work: w, begun: time.Now(), sizes: d.batchSizes}, nil
+}
+
+// runByPost alternates between waiting, during which neither the input nor the partition's lease is held, and rounds that
+// harvest and hand over.
+func runByPost(ctx context.Context, d Deps, w Work, t runner, progress func(Progress)) (Result, error) {
+	p, err := newPost(d, w)
+	if err != nil {
+		return Result{}, err
+	}
+	defer p.client.Close()
 	d.post = p
 	for {
 		if err := p.wait(ctx, progress); err != nil {
@@ -226,12 +238,12 @@ func (p *post) explain(ctx context.Context, b *ledger.Batch, err error) error {
 		out.Err = err
 		return out
 	case llm.ClassNotFound:
-		if b == nil || b.ID == "" {
+		if b == nil {
 			return &Error{Class: llm.ClassNotFound, Err: err, Way: fmt.Sprintf("give provider %s an address that has the Batch API, or choose delivery: live", name)}
 		}
 		return &Error{Class: ClassBatch, Err: err, Way: fmt.Sprintf(
 			"give provider %s the address and key under which batch %s was made; if it is gone for good, delete %s: its questions are then asked again",
-			name, b.ID, p.deps.Store.URI(ledger.BatchObject(Scope(p.work), p.work.Input.Bits, p.work.Partition, b.Seq)))}
+			name, cmp.Or(b.ID, "with "+batch.MetadataKey+" "+b.Key), p.deps.Store.URI(ledger.BatchObject(Scope(p.work), p.work.Input.Bits, p.work.Partition, b.Seq)))}
 	case llm.ClassPassing:
 		return &Error{Class: llm.ClassPassing, RetryAfter: passingRetry, Err: err, Way: "wait, or look why the endpoint's Batch API fails"}
 	}

@@ -30,28 +30,68 @@ func TestKilledAroundABatchNothingIsPaidTwice(t *testing.T) {
 		for _, side := range []string{"before ", "after "} {
 			t.Run(side+what, func(t *testing.T) {
 				b := newPostBench(t, rows, pocketlm.Faults{BatchExpires: 0.3})
-				killAround(t, b, side+what)
-				if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, b.byPost("out"))); d != "" {
-					t.Fatal("rows differ from an undisturbed run")
-				}
-				c := b.journal(b.byPost("out"))
-				if got := c.ByRoute["batches"].Answered; got != 1 {
-					t.Errorf("%d batches were made", got)
-				}
+				cfg := b.reachable()
+				killAround(t, b, cfg, order{Work: b.byPost("out"), Post: true}, side+what)
+				b.oneBatch(want)
 			})
 		}
 	}
 }
 
-// killAround kills a first child at a point of its life and lets a second one finish.
-func killAround(t *testing.T, b *postBench, point string) {
-	t.Helper()
-	cfg := s3test.Config(t)
-	var err error
-	if b.st, err = blob.Open(t.Context(), cfg); err != nil {
-		t.Fatal(err)
+// The same where the batch was handed over before, and the rest is to be asked live at an endpoint that declares no batches.
+func TestKilledWhileItTakesBatchesHomeNothingIsPaidTwice(t *testing.T) {
+	t.Parallel()
+	const rows = 100
+	want, _ := liveRows(t, rows, pocketlm.Faults{})
+	for _, what := range []string{"cancel", "harvest", "done", "forget", "live"} {
+		for _, side := range []string{"before ", "after "} {
+			t.Run(side+what, func(t *testing.T) {
+				b := newPostBench(t, rows, pocketlm.Faults{BatchTime: 5_000})
+				cfg := b.reachable()
+				w := b.byPost("out")
+				b.handOver(w)
+				w.Delivery = DeliveryLive
+				killAround(t, b, cfg, order{Work: w}, side+what)
+				if what == "live" { // the one call that was killed may be billed without an answer
+					if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+						t.Fatal("rows differ from an undisturbed run")
+					}
+					return
+				}
+				b.oneBatch(want)
+			})
+		}
 	}
+}
+
+// oneBatch wants the rows of an undisturbed run, every question answered once, and one batch.
+func (b *postBench) oneBatch(want []dataset.Candidate) {
+	b.t.Helper()
+	w := b.byPost("out")
+	if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+		b.t.Fatal("rows differ from an undisturbed run")
+	}
+	if got := b.journal(w).ByRoute["batches"].Answered; got != 1 {
+		b.t.Errorf("%d batches were made", got)
+	}
+}
+
+// reachable gives the bench a store that children can reach.
+func (b *postBench) reachable() blob.Config {
+	b.t.Helper()
+	cfg := s3test.Config(b.t)
+	var err error
+	if b.st, err = blob.Open(b.t.Context(), cfg); err != nil {
+		b.t.Fatal(err)
+	}
+	b.deps.Store = b.st
 	b.in = b.segments("segments", int(b.in.Rows), 0)
+	return cfg
+}
+
+// killAround kills a first child at a point of its life and lets a second one finish.
+func killAround(t *testing.T, b *postBench, cfg blob.Config, o order, point string) {
+	t.Helper()
 	victims := make(chan *exec.Cmd, 1)
 	at := func(name string) (killed bool) {
 		if name != point {
@@ -106,6 +146,10 @@ func killAround(t *testing.T, b *postBench, point string) {
 			return "upload"
 		case r.Method == http.MethodPost && path == "batches":
 			return "create"
+		case strings.HasSuffix(path, "/cancel"):
+			return "cancel"
+		case path == "chat/completions":
+			return "live"
 		case strings.HasSuffix(path, "/content"):
 			return "harvest"
 		case r.Method == http.MethodDelete:
@@ -121,7 +165,7 @@ func killAround(t *testing.T, b *postBench, point string) {
 		}
 		return ""
 	})
-	o := order{Blob: cfg, URL: endpoint + "/v1", Work: b.byPost("out"), Post: true}
+	o.Blob, o.URL = cfg, endpoint+"/v1"
 	victim := o.start(t)
 	victims <- victim
 	deadline := time.After(30 * time.Second)

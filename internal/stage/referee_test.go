@@ -62,6 +62,10 @@ func newReferee(t testing.TB) *referee {
 }
 
 func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if !strings.HasSuffix(req.URL.Path, "/v1/chat/completions") {
+		http.NotFound(w, req) // a stranger, who looks for a server that had the port before
+		return
+	}
 	start := time.Now()
 	body, err := io.ReadAll(req.Body)
 	if err != nil {

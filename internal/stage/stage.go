@@ -153,7 +153,13 @@ func Run(ctx context.Context, d Deps, w Work, progress func(Progress)) (Result, 
 	} else if byPost {
 		return runByPost(ctx, d, w, t, progress)
 	}
-	return t.run(ctx, d, w, progress)
+	r, err := t.run(ctx, d, w, progress)
+	for errors.Is(err, errOut) {
+		if r, err = takeHome(ctx, d, w, t, progress); r.Stop == "" && err == nil {
+			r, err = t.run(ctx, d, w, progress)
+		}
+	}
+	return r, err
 }
 
 func standing(r dataset.Receipt) Result {

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,25 +31,49 @@ func Withdraw(ctx context.Context, d Deps, w Work) error {
 	if err != nil || len(handed.Open) == 0 {
 		return err
 	}
-	provider, err := d.Models.Provider(w.Model.Provider)
+	_, err = withdraw(ctx, d, w, t, func(Progress) {})
+	return err
+}
+
+// withdraw is one round of taking batches back.
+func withdraw(ctx context.Context, d Deps, w Work, t runner, progress func(Progress)) (Result, error) {
+	p, err := newPost(d, w)
 	if err != nil {
-		return &Error{Class: ClassSetting, Err: err, Way: "name a provider of the worker's settings"}
+		return Result{}, err
 	}
-	client, err := batch.New(provider, batch.Options{})
-	if err != nil {
-		return &Error{Class: ClassSetting, Err: err, Way: "correct the worker's settings"}
-	}
-	defer client.Close()
+	defer p.client.Close()
 	w.Budget = Unlimited() // what is harvested is paid already, whatever a model's price
-	d.post = &post{client: client, deps: d, work: w, begun: time.Now(), sizes: d.batchSizes, withdraw: true}
-	_, err = t.run(ctx, d, w, func(Progress) {})
+	p.work, p.withdraw, d.post = w, true, p
+	r, err := t.run(ctx, d, w, progress)
 	if errors.Is(err, errSent) {
 		err = &Error{
 			Class: llm.ClassYield, RetryAfter: withdrawnAgain, Way: "wait: it may take some minutes",
 			Err: fmt.Errorf("provider %s is cancelling batches", w.Model.Provider),
 		}
 	}
-	return err
+	return r, err
+}
+
+// takeHome has the endpoint cancel what an earlier attempt handed over by batch, where the rest is asked live: the spec, the
+// worker's settings or the provider changed meanwhile. Nothing is asked while a question may be answered there. It returns an
+// empty result and no error when nothing is out any more.
+func takeHome(ctx context.Context, d Deps, w Work, t runner, progress func(Progress)) (Result, error) {
+	p := &post{deps: d, work: w, begun: time.Now()}
+	for {
+		r, err := withdraw(ctx, d, w, t, progress)
+		var e *Error
+		switch {
+		case ctx.Err() != nil || err != nil && (!errors.As(err, &e) || e.Class != llm.ClassYield):
+			return r, err
+		case err == nil:
+			return Result{}, nil
+		}
+		says := Progress{Partition: w.Partition, Waiting: short(e.Err.Error() + ", whose questions are then asked live")}
+		pause := min(e.RetryAfter, cmp.Or(d.BatchPoll, withdrawnAgain))
+		if err := p.sleep(ctx, pause, time.Since(p.begun), e.RetryAfter, says, progress); err != nil {
+			return p.stopped(ctx, err)
+		}
+	}
 }
 
 // takeBack cancels a batch that is not over. errSent says that the endpoint is at it.

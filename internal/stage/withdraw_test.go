@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/llm"
@@ -79,6 +81,76 @@ func TestBatchesAreTakenBack(t *testing.T) {
 			r := b.run(w)[0]
 			if got := b.journal(w).ByRoute[routeLive].Answered + c.ByRoute[routePost].Answered; got != 100 || r.Receipt.Rows != 100 {
 				t.Errorf("%d answers, %d rows", got, r.Receipt.Rows)
+			}
+		})
+	}
+}
+
+// Batches that are out when questions are to be asked live, whatever the reason, come home before the rest is asked.
+func TestBatchesComeHomeBeforeTheRestIsAskedLive(t *testing.T) {
+	t.Parallel()
+	want, _ := liveRows(t, 100, pocketlm.Faults{})
+	for name, c := range map[string]struct {
+		wish     string
+		declared bool // the provider has the Batch API in the worker's settings
+		forget   bool // the worker died before it noted that the batch was sent
+	}{
+		"by the spec":                     {DeliveryLive, true, false},
+		"by the spec, sending not noted":  {DeliveryLive, true, true},
+		"no spec":                         {"", true, false},
+		"auto, settings removed":          {DeliveryAuto, false, false},
+		"live, settings removed":          {DeliveryLive, false, false},
+		"live, settings removed, unnoted": {DeliveryLive, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newPostBench(t, 100, pocketlm.Faults{BatchTime: 4_000})
+			w := b.byPost("out")
+			b.handOver(w)
+			if c.forget {
+				b.forgetSent()
+			}
+			time.Sleep(300 * time.Millisecond) // some are answered
+			w.Delivery = c.wish
+			if !c.declared {
+				b.deps.Models = llm.NewPool(map[string]llm.Provider{"p": provider(b.url)})
+			}
+			b.run(w)
+			time.Sleep(4 * time.Second) // a batch that was left there would be answered by now
+			if d := cmp.Diff(want, rowsOf[dataset.Candidate](b.bench, w)); d != "" {
+				t.Error("rows differ from those of live calls")
+			}
+			got := b.journal(w) // each question once, nothing in doubt, and the ledger is the journal
+			if n := got.ByRoute[routePost].Answered; n == 0 || n > 90 || n+got.ByRoute[routeLive].Answered != 100 {
+				t.Errorf("routes: %+v", got.ByRoute)
+			}
+		})
+	}
+}
+
+// An endpoint that has no Batch API any more cannot say what became of the batches: nothing is asked until a person has looked.
+func TestBatchesThatCannotBeAskedAfterBlock(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]bool{"sent": false, "whose sending was not noted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newPostBench(t, 100, pocketlm.Faults{BatchTime: 10_000})
+			w := b.byPost("out")
+			b.handOver(w)
+			if forget {
+				b.forgetSent()
+			}
+			ref := newReferee(t)
+			mux := http.NewServeMux()
+			mux.Handle("/v1/chat/", ref)
+			plain := httptest.NewServer(mux)
+			defer plain.Close()
+			b.deps.Models = llm.NewPool(map[string]llm.Provider{"p": provider(plain.URL + "/v1")})
+			w.Delivery = DeliveryLive
+			_, err := Run(t.Context(), b.deps, w, nil)
+			var e *Error
+			if !errors.As(err, &e) || e.Class != ClassBatch || e.Retryable() || !strings.Contains(e.Way, "-asked.json") || ref.asked() != 0 {
+				t.Fatalf("%v (%+v), %d asked", err, e, ref.asked())
 			}
 		})
 	}
