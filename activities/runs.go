@@ -12,6 +12,7 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/llm"
+	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // Runs checks, records and reports whole runs.
@@ -19,6 +20,8 @@ type Runs struct {
 	Store    *blob.Store
 	Models   *llm.Pool
 	Settings config.Worker
+	// Templates are those of the providers' tokenizers; nil: none has one.
+	Templates *stage.Templates
 }
 
 // RecordInput is one record of a run, written to runs/<run>/<name>.
@@ -84,6 +87,9 @@ func (r *Runs) checkModel(ctx context.Context, provider, model string) error {
 	client, err := r.Models.Client(provider)
 	if err != nil {
 		return blocked("setting", err, "mend the provider in the worker's settings and restart the workers, then retry")
+	}
+	if err := r.checkTokenizer(ctx, provider); err != nil {
+		return err
 	}
 	if model == "" {
 		_, err = client.Models(ctx)

@@ -78,11 +78,15 @@ func (s *Sets) SurveyRange(ctx context.Context, in SurveyInput) (RangeSurvey, er
 	if in.Work.Ask == nil || found.Committed {
 		return found, nil
 	}
+	asked, _, err := stage.Settled(ctx, s.Store, *in.Work.Ask)
+	if err != nil {
+		return RangeSurvey{}, err
+	}
 	for p := in.From; p < in.To; p++ {
 		if standing[p] {
 			continue
 		}
-		work := *in.Work.Ask
+		work := asked
 		work.Partition = p
 		paid, err := stage.Paid(ctx, s.Store, work)
 		if err != nil {
@@ -119,7 +123,11 @@ type CommitDatasetInput struct {
 func (s *Sets) CommitDataset(ctx context.Context, in CommitDatasetInput) (dataset.Ref, error) {
 	defer newHeart(ctx).keep()()
 	if in.Work.Ask != nil {
-		in.Manifest.Fingerprint = stage.Fingerprint(*in.Work.Ask)
+		work, from, err := stage.Settled(ctx, s.Store, *in.Work.Ask)
+		if err != nil {
+			return dataset.Ref{}, err
+		}
+		in.Manifest.Fingerprint, in.Manifest.Tokenizer = stage.Fingerprint(work), from
 	}
 	return dataset.Commit(ctx, s.Store, in.Work.Output(), in.Manifest, in.Ranges)
 }

@@ -15,6 +15,10 @@ const withdrawers = 8
 // OpenBatches returns the partitions for which a run has batches at the endpoint.
 func (s *Stages) OpenBatches(ctx context.Context, work stage.Work) ([]int, error) {
 	defer newHeart(ctx).keep()()
+	work, _, err := stage.Settled(ctx, s.Deps.Store, work)
+	if err != nil {
+		return nil, err
+	}
 	return stage.OpenPartitions(ctx, s.Deps.Store, work)
 }
 

@@ -1,5 +1,10 @@
 package config
 
+import (
+	"regexp"
+	"strings"
+)
+
 // InferenceEndpoint names a Hugging Face Inference Endpoint. Where it answers is looked up when it is asked, and requests wait while
 // it starts: one that was scaled to zero is woken by them.
 type InferenceEndpoint struct {
@@ -11,10 +16,27 @@ type InferenceEndpoint struct {
 	API string `yaml:"api" json:"api"`
 }
 
+// tokenizerIDs are ids of the Hub with a revision; anything else is a path.
+var tokenizerIDs = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?$`)
+
+// HubTokenizer returns the id and revision ("": main) of a tokenizer of the Hub; ok is false for a path, and where there is none. What
+// is written tells, not what lies on a machine, so that all workers understand the same.
+func (p Provider) HubTokenizer() (id, revision string, ok bool) {
+	name, marked := strings.CutPrefix(p.Tokenizer, "hf://")
+	m := tokenizerIDs.FindStringSubmatch(name)
+	if m == nil || (!marked && strings.HasSuffix(name, ".json")) {
+		return "", "", false
+	}
+	return m[1], m[2], true
+}
+
 // address checks where a provider is: an address, or an Inference Endpoint by name.
 func (ps *problems) providerAddress(at string, p Provider) {
 	if p.Tokenizer != "" && p.API != "completions" {
 		ps.add(at+".tokenizer", "is for api completions: a chat API applies the model's template itself", quote(p.Tokenizer), "api: completions")
+	}
+	if _, _, ok := p.HubTokenizer(); !ok && strings.HasPrefix(p.Tokenizer, "hf://") {
+		ps.add(at+".tokenizer", "must name a model of the Hub", quote(p.Tokenizer), "hf://owner/name or hf://owner/name@revision")
 	}
 	e := p.InferenceEndpoint
 	switch {

@@ -70,7 +70,7 @@ type Provider struct {
 	KeyEnv string `yaml:"key_env" json:"key_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$"`
 	// The kind of request: chat, or completions for base models without a chat template.
 	API string `yaml:"api" json:"api" jsonschema:"enum=chat,enum=completions"`
-	// With completions: the model's tokenizer_config.json, or the folder of it, on the workers' machines. Its chat template makes one text of a conversation; absent: plain headers, for base models.
+	// With completions: the model's tokenizer, whose chat template makes one text of a conversation. Its id on the Hub, as owner/name or hf://owner/name, with @revision to pin it; or its tokenizer_config.json or the folder of it on every worker's machine, as /folder or ./folder. Absent: plain headers, for base models.
 	Tokenizer string `yaml:"tokenizer" json:"tokenizer"`
 	// Longest wait for one answer.
 	Timeout Duration `yaml:"timeout" json:"timeout" min:"1s" max:"1h"`

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/worker"
@@ -28,6 +30,7 @@ import (
 	"github.com/selfalign/selfalign/internal/llm"
 	"github.com/selfalign/selfalign/internal/origin"
 	"github.com/selfalign/selfalign/internal/stage"
+	"github.com/selfalign/selfalign/internal/tokenizer"
 	"github.com/selfalign/selfalign/workflows"
 )
 
@@ -79,7 +82,12 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	providers, err := providersOf(settings)
+	datasets, err := hub.Connect(settings.Hub.Endpoint, settings.Hub.TokenEnv, log)
+	if err != nil {
+		return nil, err
+	}
+	templates := &stage.Templates{Find: activities.TemplatesOf(settings.Providers, &tokenizer.Shelf{Store: store, Hub: datasets})}
+	providers, err := providersOf(settings, templates.Find)
 	if err != nil {
 		return nil, err
 	}
@@ -134,26 +142,22 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		c.Bucket, c.Prefix = bucket, ""
 		return blob.Open(ctx, c)
 	}
-	datasets, err := hub.Connect(settings.Hub.Endpoint, settings.Hub.TokenEnv, log)
-	if err != nil {
-		return nil, err
-	}
 	web := origin.NewWeb(origin.WebOptions{Allowed: settings.Sources.Allows})
 	sources := &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase}
 	return &parts{
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
-		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait}},
+		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait, Templates: templates}},
 		sets:     &activities.Sets{Store: store, Sources: sources},
 		near:     &activities.NearDuplicates{Store: store},
 		sources:  sources,
 		evals:    &activities.Evals{Store: store, Sources: sources},
 		trainers: trainers,
-		runs:     &activities.Runs{Store: store, Models: models, Settings: settings},
+		runs:     &activities.Runs{Store: store, Models: models, Settings: settings, Templates: templates},
 	}, nil
 }
 
 // providersOf reads the keys from the environment. A key that is missing is found by the preflight of a run that needs it.
-func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
+func providersOf(settings config.Worker, find func(context.Context, string) (chattemplate.Source, error)) (map[string]llm.Provider, error) {
 	out := map[string]llm.Provider{}
 	for name, p := range settings.Providers {
 		prices := map[string]llm.Price{}
@@ -169,17 +173,12 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 			},
 		}
 		if p.Tokenizer != "" {
-			template, err := chattemplate.Open(p.Tokenizer)
-			if err != nil {
-				return nil, fmt.Errorf("provider %s: tokenizer: %w", name, err)
-			}
-			provider.Render = func(messages []llm.Message) (string, error) {
-				turns := make([]chattemplate.Message, len(messages))
-				for i, m := range messages {
-					turns[i] = chattemplate.Message(m)
+			if _, _, remote := p.HubTokenizer(); !remote { // a wrong path shows at once; the Hub may be away
+				if _, err := find(context.Background(), name); err != nil {
+					return nil, fmt.Errorf("provider %s: %w", name, err)
 				}
-				return template.Prompt(turns)
 			}
+			provider.Render = trialRender(name, find)
 		}
 		if e := p.InferenceEndpoint; e != nil {
 			at := hfendpoint.Config{API: e.API, Namespace: e.Namespace, Name: e.Name, Token: keyOf(p)}
@@ -190,6 +189,35 @@ func providersOf(settings config.Worker) (map[string]llm.Provider, error) {
 	}
 	return out, nil
 }
+
+// trialRender renders the questions of trials, which are in no dataset, with the template of a provider as it is when the first is asked.
+func trialRender(name string, find func(context.Context, string) (chattemplate.Source, error)) func([]llm.Message) (string, error) {
+	var mu sync.Mutex
+	var template *chattemplate.Template
+	return func(messages []llm.Message) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if template == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), trialPatience)
+			defer cancel()
+			s, err := find(ctx, name)
+			var known *stage.Error
+			if err != nil && !errors.As(err, &known) {
+				err = &llm.Error{Class: llm.ClassPassing, Message: err.Error()}
+			}
+			if err != nil {
+				return "", err
+			}
+			if template, err = chattemplate.New(s); err != nil {
+				return "", err
+			}
+		}
+		return template.Prompt(chattemplate.Turns(messages))
+	}
+}
+
+// trialPatience is how long a tokenizer of the Hub is asked for while a trial waits.
+const trialPatience = time.Minute
 
 func keyOf(p config.Provider) func() string { return envOf(p.KeyEnv) }
 

@@ -31,7 +31,7 @@ store: {bucket: b}
 providers: {hf: {inference_endpoint: {namespace: me, name: mine, api: %q}, key_env: TEST_HF_TOKEN}}
 `, s.URL))
 	require.NoError(t, err)
-	providers, err := providersOf(settings)
+	providers, err := providersOf(settings, nil)
 	require.NoError(t, err)
 	pool := llm.NewPool(providers)
 	defer pool.Close()

@@ -217,7 +217,7 @@ func TestKeysComeFromTheEnvironment(t *testing.T) {
 		"with": {URL: "http://x/v1", KeyEnv: "SOME_KEY", Prices: map[string]config.Price{"m*": {Input: 1, Output: 2, Training: 3}}},
 		"none": {URL: "http://y/v1"},
 	}
-	got, err := providersOf(settings)
+	got, err := providersOf(settings, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,12 +42,37 @@ const (
 // Message is one turn. Role is system, user or assistant.
 type Message struct{ Role, Content string }
 
+// Turns makes messages of turns of another package.
+func Turns[T ~struct{ Role, Content string }](turns []T) []Message {
+	out := make([]Message, len(turns))
+	for i, t := range turns {
+		out[i] = Message(t)
+	}
+	return out
+}
+
+// Source is what a Template is made of.
+type Source struct {
+	From     string `json:"from,omitempty"` // hf://owner/name@commit, or the path that it was read at; for people
+	Template string `json:"chat_template"`
+	BOS      string `json:"bos_token"` // the tokens that begin and end a text; "" where there are none
+	EOS      string `json:"eos_token"`
+}
+
+// Digest names the template with its tokens; "" is no template.
+func (s Source) Digest() string {
+	if s.Template == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(s.Template + "\x00" + s.BOS + "\x00" + s.EOS))
+	return hex.EncodeToString(sum[:])
+}
+
 // Template is the chat template of one tokenizer. It is safe for concurrent use.
 type Template struct {
-	BOS, EOS string // the tokens that begin and end a text; "" where there are none
+	Source
 
 	template *exec.Template
-	digest   string
 	runaway  atomic.Bool // one render did not end in time: no other is begun
 }
 
@@ -68,7 +93,7 @@ func Open(path string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(body, separate)
+	return compileFile(body, separate)
 }
 
 func readFile(path string) ([]byte, error) {
@@ -81,11 +106,21 @@ func readFile(path string) ([]byte, error) {
 }
 
 // Parse reads a tokenizer_config.json, and tries its template on a conversation.
-func Parse(tokenizerConfig []byte) (*Template, error) { return parse(tokenizerConfig, "") }
+func Parse(tokenizerConfig []byte) (*Template, error) { return compileFile(tokenizerConfig, "") }
 
-func parse(tokenizerConfig []byte, source string) (*Template, error) {
+func compileFile(tokenizerConfig []byte, separate string) (*Template, error) {
+	s, err := Read(tokenizerConfig, separate)
+	if err != nil {
+		return nil, err
+	}
+	return New(s)
+}
+
+// Read takes the chat template and the tokens out of a tokenizer_config.json. separate is the text of the chat_template.jinja beside
+// it, which goes first; "" where there is none.
+func Read(tokenizerConfig []byte, separate string) (Source, error) {
 	if len(tokenizerConfig) > MaxConfig {
-		return nil, fmt.Errorf("tokenizer_config.json: more than %d bytes", MaxConfig)
+		return Source{}, fmt.Errorf("tokenizer_config.json: more than %d bytes", MaxConfig)
 	}
 	var file struct {
 		Template json.RawMessage `json:"chat_template"`
@@ -93,20 +128,23 @@ func parse(tokenizerConfig []byte, source string) (*Template, error) {
 		EOS      token           `json:"eos_token"`
 	}
 	if err := json.Unmarshal(tokenizerConfig, &file); err != nil {
-		return nil, fmt.Errorf("tokenizer_config.json: %w", err)
+		return Source{}, fmt.Errorf("tokenizer_config.json: %w", err)
 	}
+	s := Source{Template: separate, BOS: string(file.BOS), EOS: string(file.EOS)}
 	var err error
-	if source == "" {
-		if source, err = sourceOf(file.Template); err != nil {
-			return nil, err
-		}
+	if s.Template == "" {
+		s.Template, err = sourceOf(file.Template)
 	}
-	t := &Template{BOS: string(file.BOS), EOS: string(file.EOS)}
-	if t.template, err = compile(source); err != nil {
+	return s, err
+}
+
+// New compiles a template, and tries it on a conversation.
+func New(s Source) (*Template, error) {
+	t := &Template{Source: s}
+	var err error
+	if t.template, err = compile(s.Template); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(source + "\x00" + t.BOS + "\x00" + t.EOS))
-	t.digest = hex.EncodeToString(sum[:])
 	if _, err := t.Render([]Message{{Role: "user", Content: "Hello"}}, true); err != nil {
 		return nil, err
 	}
@@ -265,9 +303,6 @@ func (o *only) Resolve(name string) (string, error) {
 }
 
 func (o *only) Inherit(string) (loaders.Loader, error) { return &only{}, nil }
-
-// Digest names the template with its tokens.
-func (t *Template) Digest() string { return t.digest }
 
 // Render renders a conversation. ask: the header of the assistant's turn follows, as inference wants it; without it a conversation
 // that ends with the assistant's answer is a training example. Errors: *RaisedError, ErrTime.

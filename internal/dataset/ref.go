@@ -142,6 +142,7 @@ type Manifest struct {
 	Origins     []Origin           `json:"origins,omitempty"`     // seeds and segments: the sources, as they were when the run began
 	Fingerprint string             `json:"fingerprint,omitempty"` // of the task that made it: template, model revision, sampling
 	Model       *ModelRef          `json:"model,omitempty"`       // the model that was asked
+	Tokenizer   string             `json:"tokenizer,omitempty"`   // whose chat template it was asked with, applied here: hf://owner/name@commit or a path; chat_template.json beside this has its text
 	Iteration   int                `json:"iteration,omitempty"`
 	Run         string             `json:"run,omitempty"`
 	Spec        string             `json:"spec,omitempty"`    // digest of the run spec

@@ -82,13 +82,13 @@ func (c *Client) classify(e *Error, repo Repo) {
 	case e.Code == "EntryNotFound":
 		e.Kind, e.Try = ErrNotFound, "check the path; the files are listed at "+c.Page(repo)+"/tree/main"
 	case e.Status == 401 && anonymous:
-		e.Kind, e.Try = ErrUnauthorized, "check owner and name; if the dataset is private or gated, give a token (HF_TOKEN)"
+		e.Kind, e.Try = ErrUnauthorized, "check owner and name; if it is private or gated, give a token (HF_TOKEN)"
 	case e.Status == 401:
 		e.Kind, e.Try = ErrUnauthorized, "make a new token at https://huggingface.co/settings/tokens; this one is wrong or has expired, or the repository does not exist"
 	case e.Status == 403:
 		e.Kind, e.Try = ErrForbidden, "give the token read (for a push: write) permission on "+repo.String()
 	case e.Status == 404 || e.Code == "RepoNotFound":
-		e.Kind, e.Try = ErrNotFound, "check owner and name; a private dataset looks absent to a token that may not read it"
+		e.Kind, e.Try = ErrNotFound, "check owner and name; what is private looks absent to a token that may not read it"
 	case e.Status == 409 || e.Status == 412:
 		e.Kind = ErrConflict
 	case passing(e.Status):

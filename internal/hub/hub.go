@@ -100,15 +100,23 @@ func (c *Client) join(parts []string) *url.URL {
 	return &u
 }
 
-// repoURL returns a URL below /datasets/owner/name.
+// repoURL returns a URL below /datasets/owner/name, or /owner/name of a model.
 func (c *Client) repoURL(repo Repo, parts ...string) *url.URL {
-	return c.join(append(append([]string{"datasets"}, repo.parts()...), parts...))
+	var at []string
+	if !repo.Model {
+		at = append(at, "datasets")
+	}
+	return c.join(append(append(at, repo.parts()...), parts...))
 }
 
-// repoAPI returns a URL below /api/datasets/owner/name.
+// repoAPI returns a URL below /api/datasets/owner/name, or /api/models/owner/name.
 func (c *Client) repoAPI(repo Repo, parts ...string) *url.URL {
-	return c.api(append(append([]string{"datasets"}, repo.parts()...), parts...)...)
+	kind := "datasets"
+	if repo.Model {
+		kind = "models"
+	}
+	return c.api(append(append([]string{kind}, repo.parts()...), parts...)...)
 }
 
-// Page returns the address of the dataset's page for people.
+// Page returns the address of the repository's page for people.
 func (c *Client) Page(repo Repo) string { return c.repoURL(repo).String() }

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Repo names a dataset repository. Owner is "" for the few datasets of the Hub's early days that have none.
+// Repo names a repository: a dataset's, or a model's. Owner is "" for the few of the Hub's early days that have none.
 type Repo struct {
 	Owner, Name string
+	Model       bool // a model's; they can be read only
 }
 
 // String returns owner/name.

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -42,14 +43,22 @@ func (r *Request) check() *Error {
 
 // render puts the rendered conversation into a request that goes out as one prompt by the model's own template.
 func (r *Request) render(c *Client) *Error {
-	if c.render == nil || !c.completions {
+	render := r.Render
+	if render == nil {
+		render = c.render
+	}
+	if render == nil || !c.completions {
 		return nil
 	}
-	text, err := c.render(r.Messages)
-	if err != nil {
+	text, err := render(r.Messages)
+	var told *Error
+	switch {
+	case errors.As(err, &told):
+		return told
+	case err != nil:
 		return invalid("%v", err)
 	}
-	r.rendered = text
+	r.rendered, r.ready = text, true
 	return nil
 }
 
@@ -67,7 +76,7 @@ func (c *Client) encode(r *Request, newName bool) []byte {
 	stop := r.Stop
 	if c.completions {
 		b = append(b, `,"prompt":`...)
-		if c.render != nil {
+		if r.ready {
 			b = appendString(b, r.rendered)
 		} else {
 			b = appendString(b, Plain(r.Messages))

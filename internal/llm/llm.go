@@ -53,7 +53,7 @@ type Provider struct {
 	Prices  map[string]Price // by model name; a name ending in * covers all names that begin with it, the longest wins
 	Timeout time.Duration    // of one attempt; 0: 10 minutes
 
-	Render func([]Message) (string, error) `json:"-"` // API completions: renders a conversation; nil: Plain
+	Render func([]Message) (string, error) `json:"-"` // API completions: renders a conversation; nil: Plain. An error that is no *Error is the request's own
 
 	Wrap func(http.RoundTripper) http.RoundTripper `json:"-"` // what requests go through on their way out; nil: nothing
 
@@ -93,7 +93,10 @@ type Request struct {
 	Schema      json.RawMessage // JSON Schema that the answer must follow (response_format json_schema)
 	SchemaName  string          // its name; empty: "answer"
 
-	rendered string // by Provider.Render
+	Render func([]Message) (string, error) `json:"-"` // API completions: instead of Provider.Render
+
+	rendered string // by Render
+	ready    bool   // rendered is set
 }
 
 // Usage counts tokens. CachedTokens are part of PromptTokens.

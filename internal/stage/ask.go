@@ -294,7 +294,7 @@ func (a *attempt[In, Out, Value]) request(k ledger.Key, turns []ledger.Turn) llm
 	s := a.work.Sampling
 	r := llm.Request{
 		Model: a.work.Model.Name, Temperature: s.Temperature, TopP: s.TopP, MaxTokens: s.MaxTokens, Seed: &seed,
-		Messages: make([]llm.Message, len(turns)),
+		Messages: make([]llm.Message, len(turns)), Render: a.deps.render,
 	}
 	for j, t := range turns {
 		r.Messages[j] = llm.Message(t)

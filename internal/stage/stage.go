@@ -56,6 +56,8 @@ type Work struct {
 	Delivery  string           `json:"delivery,omitempty"` // how questions reach the endpoint; "" is DeliveryLive
 	Within    time.Duration    `json:"within,omitempty"`   // deadline of the whole stage, from its beginning; 0: none
 	Until     time.Time        `json:"until,omitzero"`     // the same as a moment: what no batch would bring by then is asked live
+
+	chat string // digest of the chat template that questions are rendered with; "": none
 }
 
 // The ways in which questions reach an endpoint. Answers are the same ones in the ledger, whichever way they came.
@@ -114,6 +116,9 @@ type Deps struct {
 	Models *llm.Pool
 	Log    *slog.Logger // nil: silent
 
+	// Templates are those of the providers' tokenizers. nil: none has one.
+	Templates *Templates
+
 	// BatchWait is how long an attempt waits for a batch that it has sent. Then it hands the partition back with a
 	// retryable *Error of llm.ClassYield; the batch goes on, and another attempt finds it. 0: for as long as it takes.
 	BatchWait time.Duration
@@ -121,7 +126,8 @@ type Deps struct {
 	BatchPoll time.Duration
 
 	batchSizes batch.Sizes // tests cut sooner
-	post       *post       // nil: questions are asked live
+	render     func([]llm.Message) (string, error)
+	post       *post // nil: questions are asked live
 }
 
 // Run does the work, unless the output stands: then its receipt is returned at once. progress, which may be nil, is called
@@ -147,6 +153,9 @@ func Run(ctx context.Context, d Deps, w Work, progress func(Progress)) (Result, 
 	}
 	if progress == nil {
 		progress = func(Progress) {}
+	}
+	if err := w.settleChat(ctx, &d); err != nil {
+		return stopped(ctx, Result{}, err)
 	}
 	if byPost, err := w.byPost(d); err != nil {
 		return Result{}, err
@@ -237,6 +246,7 @@ type way struct {
 	Sampling Sampling `json:"sampling"`
 	Method   string   `json:"method,omitempty"` // decides what comes beside the text, or its form
 	Schema   string   `json:"schema,omitempty"`
+	Chat     string   `json:"chat,omitempty"` // digest of the chat template, where it is applied here
 }
 
 // way may be asked of work that was not checked.
@@ -251,7 +261,7 @@ func (w Work) way() way {
 			digest = hex.EncodeToString(sum[:])
 		}
 	}
-	out := way{Task: w.Task, Template: digest, Revision: w.revision(), Sampling: w.Sampling, Method: w.Method}
+	out := way{Task: w.Task, Template: digest, Revision: w.revision(), Sampling: w.Sampling, Method: w.Method, Chat: w.chat}
 	if w.Method == MethodJSON {
 		out.Schema = prompt.RatingSchema
 	}

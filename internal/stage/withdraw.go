@@ -27,6 +27,9 @@ func Withdraw(ctx context.Context, d Deps, w Work) error {
 	if err != nil {
 		return &Error{Class: ClassSetting, Err: err, Way: "correct the run's spec"}
 	}
+	if err := w.settleChat(ctx, &d); err != nil {
+		return err
+	}
 	handed, err := ledger.Handed(ctx, d.Store, Scope(w), w.Input.Bits, w.Partition, w.Output)
 	if err != nil || len(handed.Open) == 0 {
 		return err

@@ -38,6 +38,10 @@ func (s *Server) serveHub(w http.ResponseWriter, r *http.Request) {
 		s.withRepo(w, r, seg[2:], s.api)
 	case len(seg) >= 3 && seg[0] == "datasets":
 		s.withRepo(w, r, seg[1:], s.files)
+	case len(seg) >= 3 && seg[0] == "api" && seg[1] == "models":
+		s.withRepo(w, r, append([]string{modelsOwner + seg[2]}, seg[3:]...), s.api)
+	case len(seg) >= 4 && seg[2] == "resolve":
+		s.withRepo(w, r, append([]string{modelsOwner + seg[0]}, seg[1:]...), s.files)
 	case slices.Equal(seg, []string{"api", "repos", "create"}):
 		s.create(w, r)
 	case slices.Equal(seg, []string{"api", "whoami-v2"}):
@@ -63,8 +67,12 @@ func (s *Server) account(r *http.Request) *Account {
 
 func (a *Account) owns(id string) bool {
 	owner, _, _ := strings.Cut(id, "/")
+	owner = strings.TrimPrefix(owner, modelsOwner)
 	return a != nil && (a.User == owner || slices.Contains(a.Orgs, owner))
 }
+
+// modelsOwner stands before the owner of a model repository, which has a name space of its own: AddRepo("models:owner/name", …).
+const modelsOwner = "models:"
 
 var verbs = []string{"revision", "tree", "paths-info", "commits", "refs", "preupload", "commit", "resolve", "info"}
 
@@ -100,7 +108,7 @@ func (s *Server) withRepo(w http.ResponseWriter, r *http.Request, seg []string, 
 		if who == nil {
 			status = http.StatusUnauthorized
 		}
-		fail(w, status, "GatedRepo", "Access to dataset "+id+" is restricted and you are not in the authorized list.")
+		fail(w, status, "GatedRepo", "Access to "+strings.TrimPrefix(id, modelsOwner)+" is restricted and you are not in the authorized list.")
 	case writing && !(who.owns(id) && who.Write):
 		fail(w, http.StatusForbidden, "", "you have no write access to this repository")
 	default:
@@ -163,7 +171,7 @@ func (s *Server) info(w http.ResponseWriter, rp *repo, c *commit) {
 		gated = "auto"
 	}
 	answer(w, map[string]any{
-		"_id": "hubtest", "id": rp.id, "author": owner, "sha": c.id, "lastModified": c.date.Format(time.RFC3339),
+		"_id": "hubtest", "id": strings.TrimPrefix(rp.id, modelsOwner), "author": owner, "sha": c.id, "lastModified": c.date.Format(time.RFC3339),
 		"createdAt": c.date.Format(time.RFC3339), "private": rp.private, "gated": gated, "disabled": false,
 		"tags": []string{}, "downloads": 0, "likes": 0, "siblings": siblings,
 	})

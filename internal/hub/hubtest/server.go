@@ -2,7 +2,7 @@
 //
 // It speaks to clients of Hugging Face's own making too: listing, ranged downloads through redirects to a storage host
 // that refuses foreign tokens, large file uploads in one piece and in parts, atomic commits with parents. What it does
-// not have: models and spaces, pull requests, Xet, deletion of repositories.
+// not have: spaces, models but for reading, pull requests, Xet, deletion of repositories.
 package hubtest
 
 import (
