@@ -28,10 +28,10 @@ func RandomAccess(name, format string) bool {
 	switch {
 	case format == FormatParquet || format == FormatZip:
 		return true
-	case strings.EqualFold(path.Ext(name), ".parquet"):
-		return true // whatever its columns hold
+	case strings.EqualFold(path.Ext(name), ".parquet"), strings.EqualFold(path.Ext(name), ".zip"):
+		return true // whatever is in it
 	}
-	return strings.EqualFold(path.Ext(name), ".zip") && (format == "" || format == FormatAuto || inside(format))
+	return false
 }
 
 // inside reports whether a format is one that files in an archive may have.
@@ -39,10 +39,42 @@ func inside(format string) bool {
 	return slices.Contains([]string{FormatHTML, FormatText, FormatJSONL, FormatWARC, FormatWET}, format)
 }
 
-// entries hands the files of an archive to the cutter, one after another as streams, and holds what comes out to what there is.
+// reading says what is made of the files in an archive: documents, seeds or prompts.
+type reading struct {
+	bounds Bounds
+	yield  func(Item) bool
+	format string                                               // of every file; "": by its name, else by its first bytes
+	holds  func(format string) bool                             // files of this format are read
+	reason string                                               // of a file that is not
+	detail string                                               // likewise
+	read   func(s *source, at place, format string) (more bool) // one file
+}
+
+// records is what seeds and prompts make of an archive: its files are JSONL, whatever the shape of their records.
+func records(bounds Bounds, yield func(Item) bool, read func(s *source, at place) bool) reading {
+	return reading{
+		bounds: bounds, yield: yield, holds: func(format string) bool { return format == FormatJSONL },
+		reason: ReasonNotRecords, detail: "no JSONL by its name", read: func(s *source, at place, _ string) bool { return read(s, at) },
+	}
+}
+
+func (c *cutter) reading() reading {
+	out := reading{
+		bounds: c.opts.Bounds, yield: c.yield, holds: inside,
+		reason: ReasonNotText, detail: "neither a page, a text, JSONL nor a crawl by its name",
+		read: func(s *source, at place, format string) bool { return readDocuments(s, at, format, c) },
+	}
+	if inside(c.opts.Format) {
+		out.format = c.opts.Format
+	}
+	return out
+}
+
+// entries reads the files of an archive one after another as streams, and holds what comes out to what there is.
 type entries struct {
+	reading
+
 	ctx    context.Context
-	c      *cutter
 	source string
 	failed func() error // of the reader below
 	in     func() int64 // bytes of the archive, as far as they are known
@@ -54,7 +86,17 @@ type entries struct {
 // the entry's name, # and the document's. The error is that of r or of ctx.
 func ZipDocuments(ctx context.Context, name string, r io.ReaderAt, size int64, opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
-	return func(yield func(Item, error) bool) {
+	return readZip(ctx, name, r, size, func(yield func(Item, error) bool) reading { return newCutter(opts, yield).reading() })
+}
+
+// readZip yields what is made of the files of an archive.
+func readZip(ctx context.Context, name string, r io.ReaderAt, size int64, begin func(yield func(Item, error) bool) reading) iter.Seq2[Item, error] {
+	return func(yieldPlain func(Item, error) bool) {
+		ended := false
+		yield := func(it Item, err error) bool {
+			ended = ended || !yieldPlain(it, err)
+			return !ended
+		}
 		w := &window{ctx: ctx, r: r, size: size, budget: maxDirectory}
 		failed := func() error {
 			if w.failed != nil {
@@ -62,10 +104,10 @@ func ZipDocuments(ctx context.Context, name string, r io.ReaderAt, size int64, o
 			}
 			return ctx.Err()
 		}
-		e := &entries{ctx: ctx, c: newCutter(opts, yield), source: name, failed: failed, in: func() int64 { return size }}
-		more, err := e.zip(w, size)
+		e := &entries{reading: begin(yield), ctx: ctx, source: name, failed: failed, in: func() int64 { return size }}
+		err := e.zip(w, size)
 		switch {
-		case !more:
+		case ended:
 		case failed() != nil:
 			yield(Item{}, fmt.Errorf("read %s: %w", name, failed()))
 		case errors.Is(err, errDirectory):
@@ -78,11 +120,11 @@ func ZipDocuments(ctx context.Context, name string, r io.ReaderAt, size int64, o
 
 var errDirectory = fmt.Errorf("a directory of more than %d bytes", maxDirectory)
 
-// zip reports whether more may be yielded.
-func (e *entries) zip(w *window, size int64) (more bool, err error) {
+// zip reads every file. The error is what is wrong with the archive.
+func (e *entries) zip(w *window, size int64) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			more, err = !e.c.ended, fmt.Errorf("%v", r)
+			err = fmt.Errorf("%v", r)
 		}
 	}()
 	archive, err := zip.NewReader(w, size)
@@ -90,7 +132,7 @@ func (e *entries) zip(w *window, size int64) (more bool, err error) {
 		if w.budget <= 0 {
 			err = errDirectory
 		}
-		return true, err
+		return err
 	}
 	w.budget = -1
 	for _, f := range archive.File {
@@ -103,31 +145,31 @@ func (e *entries) zip(w *window, size int64) (more bool, err error) {
 		body, err := f.Open()
 		if err != nil {
 			if e.failed() == nil && !e.reject(f.Name, ReasonBadArchive, err.Error()) {
-				return false, nil
+				return nil
 			}
 			continue
 		}
 		more := e.entry(f.Name, body)
 		body.Close()
 		if !more {
-			return false, nil
+			return nil
 		}
 	}
 	if e.bomb() {
-		return e.burst(), nil
+		e.burst()
 	}
-	return true, nil
+	return nil
 }
 
-func (e *entries) bomb() bool { return e.out > bombFloor && e.out/bombRatio > e.in() }
+func (e *entries) bomb() bool { return e.out > e.bounds.bombFloor && e.out/bombRatio > e.in() }
 
 func (e *entries) burst() bool {
 	return e.reject("", ReasonBomb, fmt.Sprintf("%d bytes out of %d; the rest of the archive is not read", e.out, e.in()))
 }
 
-// readTar cuts the files in a tar archive, as ZipDocuments does. It reports whether more may be yielded.
-func readTar(s *source, name string, c *cutter) bool {
-	e := &entries{ctx: s.ctx, c: c, source: name, failed: s.failure, in: func() int64 { return s.raw.n }}
+// readTar reads the files in a tar archive. It reports whether more may be yielded.
+func readTar(s *source, name string, c reading) bool {
+	e := &entries{reading: c, ctx: s.ctx, source: name, failed: s.failure, in: func() int64 { return s.raw.n }}
 	archive := tar.NewReader(s)
 	for {
 		header, err := archive.Next()
@@ -171,24 +213,24 @@ func (e *entries) entry(name string, r io.Reader) bool {
 	}
 	ext := path.Ext(bareName(base))
 	format := formatsByName[ext]
-	if !inside(format) && (format != "" || ext != "" && !strings.ContainsAny(ext, "0123456789-_ ")) {
-		return e.reject(name, ReasonNotText, "neither a page, a text, JSONL nor a crawl by its name")
+	if !e.holds(format) && (format != "" || ext != "" && !strings.ContainsAny(ext, "0123456789-_ ")) {
+		return e.reject(name, e.reason, e.detail)
 	}
-	s := newSource(e.ctx, readerFunc(func(p []byte) (int, error) { return e.read(r, p) }))
+	s := newSource(e.ctx, readerFunc(func(p []byte) (int, error) { return e.packed(r, p) }), e.bounds)
 	defer s.close()
 	s.spend = func(n int64) {
 		if e.out += n; e.bomb() && s.raw.err == nil {
 			s.raw.err = errBomb
 		}
 	}
-	if inside(e.c.opts.Format) {
-		format = e.c.opts.Format
+	if e.format != "" {
+		format = e.format
 	} else if format == "" {
-		if format = sniff("", s.peek()); !inside(format) {
-			return e.reject(name, ReasonNotText, "a "+format+" file, which is not read inside an archive")
+		if format = sniff("", s.peek()); !e.holds(format) {
+			return e.reject(name, e.reason, "a "+format+" file, which is not read inside an archive")
 		}
 	}
-	if !readDocuments(s, place{e.source, e.at(name).document}, format, e.c) {
+	if !e.read(s, place{e.source, e.at(name).document}, format) {
 		return false
 	}
 	reason, detail := s.damage()
@@ -203,8 +245,8 @@ func (e *entries) entry(name string, r io.Reader) bool {
 	return true
 }
 
-// read reads bytes of an entry as they lie in the archive.
-func (e *entries) read(r io.Reader, p []byte) (int, error) {
+// packed reads bytes of an entry as they lie in the archive.
+func (e *entries) packed(r io.Reader, p []byte) (int, error) {
 	n, err := r.Read(p)
 	if e.out += int64(n); e.bomb() {
 		return 0, errBomb
@@ -217,7 +259,7 @@ func (e *entries) at(name string) origin {
 }
 
 func (e *entries) reject(name, reason, detail string) bool {
-	return e.c.yield(e.at(name).reject(reason, clip(cleanLine(printable([]byte(detail))), 300), ""))
+	return e.yield(e.at(name).reject(reason, clip(cleanLine(printable([]byte(detail))), 300), ""))
 }
 
 // window reads a file at random, a large piece at a time, and remembers the first error that is not the end.

@@ -198,14 +198,19 @@ type failingAt struct{ err error }
 func (f failingAt) ReadAt([]byte, int64) (int, error) { return 0, f.err }
 
 func FuzzZip(f *testing.F) {
-	f.Add(zipOf(f, "a.html", "<h1>a</h1><p>b", "b/c.txt", "d"))
+	add(f, hostileZips(f)...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		zipOutcome(t, bytes.NewReader(data), len(data), DocumentOptions{Bounds: hostile, Segments: SegmentRules{MinChars: 5}})
+		for item, err := range ZipSeeds(t.Context(), "f.zip", bytes.NewReader(data), int64(len(data)), SeedOptions{Bounds: hostile}) {
+			check(t, item, err)
+		}
 	})
 }
 
 func FuzzTar(f *testing.F) {
-	f.Add(tarOf(f, "a.html", "<h1>a</h1><p>b", "b/c.txt", "d"))
-	f.Add(sparseTar())
-	f.Fuzz(func(t *testing.T, data []byte) { fuzzDocuments(t, "f.tar", data) })
+	add(f, hostileTars(f)...)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzDocuments(t, "f.tar", data)
+		fuzzSeeds(t, "f.tar", data, FormatAuto)
+	})
 }

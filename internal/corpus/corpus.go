@@ -22,6 +22,7 @@
 package corpus
 
 import (
+	"cmp"
 	"unicode/utf8"
 
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -62,6 +63,7 @@ const (
 	ReasonBadParquet   = "bad_parquet"       // a broken Parquet file
 	ReasonBadArchive   = "bad_archive"       // a broken archive, or a broken file in one
 	ReasonNotText      = "not_text"          // a file in an archive that is no page and no text by its name
+	ReasonNotRecords   = "not_records"       // a file in an archive of seeds or prompts that is no JSONL by its name
 	ReasonBomb         = "bomb"              // compression beyond any honest ratio
 	ReasonNoContent    = "no_content"        // nothing to read
 	ReasonBinary       = "binary"            // not text
@@ -80,6 +82,13 @@ const (
 	DefaultMaxLineBytes     = 64 << 20
 	DefaultMaxPieces        = 10_000
 	DefaultMaxFieldChars    = 100_000
+)
+
+// Bounds on compression. Zero fields of Bounds take these; tests set smaller ones.
+const (
+	bombFloor   = 64 << 20  // bytes out of a file from which their ratio is looked at
+	memberFloor = 8 << 20   // likewise of one gzip member of a crawl, or the body of a reply
+	maxWindow   = 128 << 20 // how far back Zstandard data may refer, and so about what reading it takes in memory: what zstd --ultra -22 writes; --long=28 is turned away
 )
 
 // rejectTextChars is how much of a piece's text a reject keeps, in characters.
@@ -105,6 +114,9 @@ type Bounds struct {
 	MaxLineBytes     int   // bytes of one line of JSONL; 64 MiB
 	MaxPieces        int   // sections of one document; 10,000
 	MaxFieldChars    int   // characters of either side of a seed pair; 100,000
+
+	bombFloor, memberFloor int64
+	maxWindow              uint64
 }
 
 // origin says where a piece comes from.
@@ -155,5 +167,6 @@ func (b Bounds) withDefaults() Bounds {
 	if b.MaxFieldChars <= 0 {
 		b.MaxFieldChars = DefaultMaxFieldChars
 	}
+	b.bombFloor, b.memberFloor, b.maxWindow = cmp.Or(b.bombFloor, bombFloor), cmp.Or(b.memberFloor, memberFloor), cmp.Or(b.maxWindow, maxWindow)
 	return b
 }

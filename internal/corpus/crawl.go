@@ -55,7 +55,7 @@ func (c *cutter) response(at origin, block []byte, recordType string) bool {
 	if kind != "" && !isMarkup(kind) {
 		return c.yield(at.reject(ReasonNotHTML, clip(cleanLine(printable([]byte(kind))), 100), ""))
 	}
-	body, reason, detail := r.decoded(c.opts.Bounds.MaxDocumentBytes)
+	body, reason, detail := r.decoded(c.opts.Bounds)
 	if reason != "" {
 		return c.yield(at.reject(reason, detail, ""))
 	}

@@ -67,7 +67,7 @@ func (o DocumentOptions) withDefaults() DocumentOptions {
 func Documents(ctx context.Context, name string, r io.Reader, opts DocumentOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		s := newSource(ctx, r)
+		s := newSource(ctx, r, opts.Bounds)
 		defer s.close()
 		c := newCutter(opts, yield)
 		format := opts.Format
@@ -119,7 +119,7 @@ func readDocuments(s *source, p place, format string, c *cutter) bool {
 	case FormatWARC, FormatWET:
 		return readWARC(s, p, c)
 	case FormatTar:
-		return readTar(s, p.source, c)
+		return readTar(s, p.source, c.reading())
 	case FormatZip, FormatParquet:
 		s.raw.err = ErrRandomAccess
 		return true

@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"strings"
@@ -11,9 +12,6 @@ import (
 
 	"github.com/selfalign/selfalign/internal/dataset"
 )
-
-// hostile keeps fuzzing small: bounds low enough that reaching them is likely.
-var hostile = Bounds{MaxDocumentBytes: 1 << 20, MaxLineBytes: 1 << 16, MaxPieces: 200, MaxFieldChars: 2000}
 
 // check holds every row to what is promised of it.
 func check(t testing.TB, item Item, err error) {
@@ -59,6 +57,9 @@ func fuzzDocuments(t *testing.T, name string, data []byte) {
 	opts := DocumentOptions{Bounds: hostile, Segments: SegmentRules{MinChars: 5, Long: LongCut, MaxChars: 400, Mask: MaskKinds(), Pronouns: 50, VerbParagraphs: 1}}
 	d := worked(t, func() {
 		for item, err := range Documents(t.Context(), name, bytes.NewReader(data), opts) {
+			if errors.Is(err, ErrRandomAccess) {
+				return // intake takes it the other way
+			}
 			check(t, item, err)
 		}
 	})
@@ -72,7 +73,7 @@ func examples(f *testing.F, suffix string) {
 	f.Helper()
 	n := 0
 	err := fs.WalkDir(os.DirFS("../../examples/corpus"), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, suffix) || n > 15 {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, suffix) || n > 2 {
 			return err
 		}
 		body, err := os.ReadFile("../../examples/corpus/" + path)
@@ -87,34 +88,42 @@ func examples(f *testing.F, suffix string) {
 
 func FuzzHTML(f *testing.F) {
 	examples(f, ".html")
-	f.Add([]byte("<table><tr><td><h1>a</h1><td rowspan=9999999>b</table><ol><li><h2>c<p>d</h3><pre>\x1e2 e</pre>"))
-	f.Add([]byte("<title>a</title><body>\xff\xfe\x00<svg><h1>x</svg><math><h2>y<template><h3>z"))
+	add(f, hostilePages()...)
 	f.Fuzz(func(t *testing.T, data []byte) { fuzzDocuments(t, "f.html", data) })
 }
 
 func FuzzText(f *testing.F) {
 	examples(f, ".txt")
 	examples(f, ".md")
-	f.Add([]byte("---\ntitle: x\n---\n# a\n```\n# b\n~~~\n```\nc\n===\n\xe9"))
+	add(f, hostileTexts()...)
 	f.Fuzz(func(t *testing.T, data []byte) { fuzzDocuments(t, "f.md", data) })
 }
 
 func FuzzJSONL(f *testing.F) {
 	f.Add([]byte(`{"text":"# a\n\nb","title":"c"}` + "\n\n[\n{\"text\":{}}\n{\"text\":\"\\ud800\\u0000\"}"))
-	f.Add([]byte("\xef\xbb\xbf{\"text\":\"\"}\n{\n\xff"))
+	add(f, hostileLines()...)
 	f.Fuzz(func(t *testing.T, data []byte) { fuzzDocuments(t, "f.jsonl", data) })
 }
 
 func FuzzGzip(f *testing.F) {
-	member := gzipOf(f, []byte(`{"text":"# a\n\nbbbbbbb"}`+"\n"))
-	f.Add(member)
-	f.Add(append(bytes.Clone(member), member...))
-	f.Add(member[:len(member)-3])
-	f.Add(append(bytes.Clone(member), "trailing"...))
+	add(f, hostilePacked(f)...)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuzzDocuments(t, "f.jsonl.gz", append([]byte{0x1f, 0x8b}, data...))
-		fuzzDocuments(t, "f", data)
+		for _, name := range []string{"f.jsonl.gz", "f.tar.zst", "f"} {
+			fuzzDocuments(t, name, data)
+		}
 	})
+}
+
+func fuzzSeeds(t *testing.T, name string, data []byte, formats ...string) {
+	t.Helper()
+	for _, format := range formats {
+		for item, err := range Seeds(t.Context(), name, bytes.NewReader(data), SeedOptions{Format: format, Bounds: hostile}) {
+			if errors.Is(err, ErrRandomAccess) {
+				return
+			}
+			check(t, item, err)
+		}
+	}
 }
 
 func FuzzSeeds(f *testing.F) {
@@ -125,12 +134,13 @@ func FuzzSeeds(f *testing.F) {
 		}
 		f.Add(body)
 	}
-	f.Add([]byte(`{"message_id":"a","role":"prompter","parent_id":null}` + "\n" + `{"message_id":"a","role":"prompter","parent_id":null,"lang":"en"}`))
+	add(f, hostileRecords()...)
+	add(f, hostileLines()...)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, format := range []string{FormatAuto, FormatPairs, FormatOASST} {
-			for item, err := range Seeds(t.Context(), "f.jsonl", bytes.NewReader(data), SeedOptions{Format: format, Bounds: hostile}) {
-				check(t, item, err)
-			}
+		fuzzSeeds(t, "f.jsonl", data, FormatAuto, FormatPairs, FormatOASST)
+		packed := zipOf(t, "a.jsonl", string(data), "b.json.gz", string(gzipOf(t, data)))
+		for item, err := range ZipSeeds(t.Context(), "f.zip", bytes.NewReader(packed), int64(len(packed)), SeedOptions{Bounds: hostile}) {
+			check(t, item, err)
 		}
 	})
 }

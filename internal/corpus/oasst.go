@@ -168,11 +168,12 @@ func (sd *seeder) pushOut() bool {
 	return true
 }
 
-// leftovers rejects the roots that no reply came for.
-func (sd *seeder) leftovers() {
+// leftovers rejects the roots that no reply came for. It reports whether more may be yielded.
+func (sd *seeder) leftovers() bool {
 	for len(sd.roots.byID) > 0 {
 		if !sd.pushOut() {
-			return
+			return false
 		}
 	}
+	return true
 }

@@ -1,7 +1,6 @@
 package corpus
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -58,42 +57,42 @@ func (o PromptOptions) instruction(has func(string) bool) string {
 type prompter struct {
 	opts  PromptOptions
 	name  string
+	left  int64 // records that may still be read
 	yield func(Item) bool
 }
 
 // Prompts yields the prompts, or with Pairs the responses, and the rejects of one file or object: a record a line, or the
-// elements of an array. Errors are those of Seeds.
+// elements of an array; of a tar archive as ZipPrompts. Errors are those of Seeds.
 func Prompts(ctx context.Context, name string, r io.Reader, opts PromptOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		s := newSource(ctx, r)
-		defer s.close()
-		p := &prompter{opts: opts, name: name, yield: func(it Item) bool { return yield(it, nil) }}
-		if bytes.HasPrefix(s.peek(), []byte("PAR1")) {
-			yield(Item{}, fmt.Errorf("read %s: %w", name, ErrRandomAccess))
-			return
-		}
-		if !p.read(s) {
-			return
-		}
-		if err := s.failure(); err != nil {
-			yield(Item{}, fmt.Errorf("read %s: %w", name, err))
-			return
-		}
-		if reason, detail := s.damage(); reason != "" {
-			p.yield(origin{source: name}.reject(reason, detail, ""))
-		}
+		p := newPrompter(name, opts, yield)
+		readRecords(ctx, name, r, records(opts.Bounds, p.yield, p.read), yield)
 	}
 }
 
-// read reports whether the source was read to its end, or the bound.
-func (p *prompter) read(s *source) bool {
+// ZipPrompts yields those of the JSONL files in a zip archive, as ZipSeeds does. The limit is that of the archive.
+func ZipPrompts(ctx context.Context, name string, r io.ReaderAt, size int64, opts PromptOptions) iter.Seq2[Item, error] {
+	opts = opts.withDefaults()
+	return readZip(ctx, name, r, size, func(yield func(Item, error) bool) reading {
+		p := newPrompter(name, opts, yield)
+		return records(opts.Bounds, p.yield, p.read)
+	})
+}
+
+func newPrompter(name string, opts PromptOptions, yield func(Item, error) bool) *prompter {
+	return &prompter{opts: opts, name: name, left: opts.Limit, yield: func(it Item) bool { return yield(it, nil) }}
+}
+
+// read makes the rows of one file. It reports whether more may be yielded.
+func (p *prompter) read(s *source, from place) bool {
 	lines := newLineReader(s, p.opts.Bounds.MaxLineBytes)
-	for n := int64(0); n < p.opts.Limit && lines.next(); n++ {
+	for ; p.left > 0 && lines.next(); p.left-- {
 		if s.ctx.Err() != nil {
 			return true // said by failure
 		}
-		at := origin{source: p.name, document: strconv.FormatInt(lines.number, 10), offset: lines.number - 1}
+		at := from.at(strconv.FormatInt(lines.number, 10))
+		at.offset = lines.number - 1
 		if lines.tooLong {
 			if !p.yield(at.reject(ReasonLineTooLong, fmt.Sprintf("more than %d bytes", p.opts.Bounds.MaxLineBytes), "")) {
 				return false
@@ -163,7 +162,7 @@ func PromptColumns(have []string, opts PromptOptions) (map[string]string, error)
 func PromptRows(ctx context.Context, name string, rows iter.Seq2[Row, error], opts PromptOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		p := &prompter{opts: opts, name: name, yield: func(it Item) bool { return yield(it, nil) }}
+		p := newPrompter(name, opts, yield)
 		for row, err := range rows {
 			if err == nil {
 				err = ctx.Err()

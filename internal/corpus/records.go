@@ -26,7 +26,7 @@ const maxTextDepth = 32
 func Records(ctx context.Context, name string, r io.Reader, format string, fields []string, bounds Bounds) iter.Seq2[Record, error] {
 	bounds = bounds.withDefaults()
 	return func(yield func(Record, error) bool) {
-		s := newSource(ctx, r)
+		s := newSource(ctx, r, bounds)
 		defer s.close()
 		fail := func(err error) { yield(Record{}, fmt.Errorf("read %s: %w", name, err)) }
 		if format == "" || format == FormatAuto {

@@ -94,9 +94,9 @@ func mediaType(contentType string) string {
 	return kind
 }
 
-// decoded undoes what was done to the body for its transport, up to limit bytes. Crawlers that did so already often
+// decoded undoes what was done to the body for its transport, up to MaxDocumentBytes. Crawlers that did so already often
 // leave the header standing, so a body that does not look encoded is taken as it is.
-func (r *reply) decoded(limit int64) (body []byte, reason, detail string) {
+func (r *reply) decoded(bounds Bounds) (body []byte, reason, detail string) {
 	body = r.body
 	if r.chunked {
 		body = dechunk(body)
@@ -105,7 +105,7 @@ func (r *reply) decoded(limit int64) (body []byte, reason, detail string) {
 		return nil, ReasonEncoding, fmt.Sprintf("%d encodings", len(r.codings))
 	}
 	for i := len(r.codings) - 1; i >= 0; i-- {
-		if body, reason, detail = decodeBody(r.codings[i], body, limit); reason != "" {
+		if body, reason, detail = decodeBody(r.codings[i], body, bounds); reason != "" {
 			return nil, reason, detail
 		}
 	}
@@ -140,9 +140,10 @@ func dechunk(body []byte) []byte {
 }
 
 // decodeBody undoes one encoding.
-func decodeBody(coding string, body []byte, limit int64) (out []byte, reason, detail string) {
+func decodeBody(coding string, body []byte, bounds Bounds) (out []byte, reason, detail string) {
 	var r io.Reader
 	var err error
+	limit := bounds.MaxDocumentBytes
 	switch coding {
 	case "gzip", "x-gzip":
 		if !bytes.HasPrefix(body, gzipMagic) {
@@ -158,7 +159,7 @@ func decodeBody(coding string, body []byte, limit int64) (out []byte, reason, de
 		r = brotli.NewReader(bytes.NewReader(body))
 	case "zstd":
 		var z *zstd.Decoder
-		z, err = zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20)) // RFC 9659
+		z, err = zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(min(8<<20, bounds.maxWindow))) // RFC 9659
 		if err == nil {
 			defer z.Close()
 		}
@@ -173,7 +174,7 @@ func decodeBody(coding string, body []byte, limit int64) (out []byte, reason, de
 	_, err = io.Copy(&b, io.LimitReader(r, limit+1))
 	n := int64(b.Len())
 	switch {
-	case n > memberFloor && n/bombRatio > int64(len(body)):
+	case n > bounds.memberFloor && n/bombRatio > int64(len(body)):
 		return nil, ReasonBomb, fmt.Sprintf("%s: more than %d bytes out of %d", coding, n, len(body))
 	case n > limit:
 		return nil, ReasonTooLarge, fmt.Sprintf("more than %d bytes", limit)

@@ -154,10 +154,7 @@ func SeedColumns(have []string, opts SeedOptions) (map[string]string, error) {
 func SeedRows(ctx context.Context, name string, rows iter.Seq2[Row, error], opts SeedOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool {
-			it.First = true // a record is a document
-			return yield(it, nil)
-		}}
+		sd := newSeeder(name, opts, yield)
 		for row, err := range rows {
 			if err == nil {
 				err = ctx.Err()

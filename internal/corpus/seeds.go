@@ -61,42 +61,71 @@ type seeder struct {
 
 // Seeds yields the seed pairs and rejects of one file or object: for pairs one row a line, for Open Assistant one row
 // a conversation, made of its first question and the reply of rank 0. Gzip and Zstandard are recognised by their first
-// bytes. The error is that of r or of ctx, or ErrRandomAccess before any item, and nothing follows it.
+// bytes; a tar archive is read as ZipSeeds reads a zip. The error is that of r or of ctx, or ErrRandomAccess before any
+// item, and nothing follows it.
 func Seeds(ctx context.Context, name string, r io.Reader, opts SeedOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return func(yield func(Item, error) bool) {
-		s := newSource(ctx, r)
-		defer s.close()
-		sd := &seeder{opts: opts, name: name, yield: func(it Item) bool {
-			it.First = true // a record is a document
-			return yield(it, nil)
-		}}
-		if bytes.HasPrefix(s.peek(), []byte("PAR1")) {
-			yield(Item{}, fmt.Errorf("read %s: %w", name, ErrRandomAccess))
-			return
-		}
-		if !sd.read(s) {
-			return
-		}
-		if err := s.failure(); err != nil {
-			yield(Item{}, fmt.Errorf("read %s: %w", name, err))
-			return
-		}
-		if reason, detail := s.damage(); reason != "" && !sd.yield(origin{source: name}.reject(reason, detail, "")) {
-			return
-		}
-		sd.leftovers()
+		sd := newSeeder(name, opts, yield)
+		readRecords(ctx, name, r, records(opts.Bounds, sd.yield, sd.read), yield)
 	}
 }
 
-// read reports whether more may be yielded.
-func (sd *seeder) read(s *source) bool {
+// ZipSeeds yields the seed pairs and rejects of the JSONL files in a zip archive, compressed once more or not, each as Seeds
+// does; the document of a row is its file's name, # and the line.
+func ZipSeeds(ctx context.Context, name string, r io.ReaderAt, size int64, opts SeedOptions) iter.Seq2[Item, error] {
+	opts = opts.withDefaults()
+	return readZip(ctx, name, r, size, func(yield func(Item, error) bool) reading {
+		sd := newSeeder(name, opts, yield)
+		return records(opts.Bounds, sd.yield, sd.read)
+	})
+}
+
+func newSeeder(name string, opts SeedOptions, yield func(Item, error) bool) *seeder {
+	return &seeder{opts: opts, name: name, yield: func(it Item) bool {
+		it.First = true // a record is a document
+		return yield(it, nil)
+	}}
+}
+
+// readRecords reads a file of records, or the tar archive of such files that it turns out to be.
+func readRecords(ctx context.Context, name string, r io.Reader, c reading, yield func(Item, error) bool) {
+	s := newSource(ctx, r, c.bounds)
+	defer s.close()
+	more := true
+	switch format := sniff(name, s.peek()); {
+	case format == FormatZip || bytes.HasPrefix(s.peek(), []byte("PAR1")):
+		s.raw.err = ErrRandomAccess
+	case format == FormatTar:
+		more = readTar(s, name, c)
+	default:
+		more = c.read(s, place{source: name}, FormatJSONL)
+	}
+	if !more {
+		return
+	}
+	if err := s.failure(); err != nil {
+		yield(Item{}, fmt.Errorf("read %s: %w", name, err))
+		return
+	}
+	if reason, detail := s.damage(); reason != "" {
+		c.yield(origin{source: name}.reject(reason, detail, ""))
+	}
+}
+
+// read makes the rows of one file. It reports whether more may be yielded.
+func (sd *seeder) read(s *source, p place) bool {
+	return sd.lines(s, p) && sd.leftovers()
+}
+
+func (sd *seeder) lines(s *source, p place) bool {
 	lines := newLineReader(s, sd.opts.Bounds.MaxLineBytes)
 	for lines.next() {
 		if s.ctx.Err() != nil {
 			return true // said by failure
 		}
-		at := origin{source: sd.name, document: strconv.FormatInt(lines.number, 10), offset: lines.number - 1}
+		at := p.at(strconv.FormatInt(lines.number, 10))
+		at.offset = lines.number - 1
 		if lines.tooLong {
 			if !sd.yield(at.reject(ReasonLineTooLong, fmt.Sprintf("more than %d bytes", sd.opts.Bounds.MaxLineBytes), "")) {
 				return false

@@ -15,16 +15,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Decompression beyond this ratio is a bomb, once this much has come out. Deflate reaches 1,032 at most, text and
-// markup stay below 50.
-const (
-	bombRatio = 200
-	bombFloor = 64 << 20
-)
-
-// maxWindow is how far back Zstandard data may refer, and so about what reading it takes in memory: what zstd --ultra
-// -22 writes. Files written with --long=28 and more are turned away.
-const maxWindow = 128 << 20
+// Decompression beyond this ratio is a bomb, once as much as Bounds.bombFloor has come out. Deflate reaches 1,032 at most,
+// text and markup stay below 50.
+const bombRatio = 200
 
 var errBomb = errors.New("decompresses beyond any honest ratio")
 
@@ -49,6 +42,7 @@ type source struct {
 	release func() // of unpack
 	out     int64
 	damaged error
+	bounds  Bounds
 	spend   func(n int64) // told of every byte that comes out of compression; nil: nobody asks
 }
 
@@ -88,8 +82,8 @@ func (s *source) close() {
 	fileReaders.Put(s.file)
 }
 
-func newSource(ctx context.Context, r io.Reader) *source {
-	s := &source{ctx: ctx, raw: &rawReader{ctx: ctx, r: r}}
+func newSource(ctx context.Context, r io.Reader, bounds Bounds) *source {
+	s := &source{ctx: ctx, bounds: bounds, raw: &rawReader{ctx: ctx, r: r}}
 	s.file, _ = fileReaders.Get().(*bufio.Reader)
 	s.file.Reset(s.raw)
 	magic, _ := s.file.Peek(4)
@@ -119,7 +113,7 @@ func (s *source) open() {
 		}
 		s.unpack = gz
 	case zstandard:
-		z, err := zstd.NewReader(s.file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(s.file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(s.bounds.maxWindow))
 		if err != nil {
 			s.damaged = err
 			return
@@ -145,7 +139,7 @@ func (s *source) inflate(p []byte) (int, error) {
 		s.damaged = err
 		return n, err
 	}
-	if s.out > bombFloor && s.out/bombRatio > s.raw.n {
+	if s.out > s.bounds.bombFloor && s.out/bombRatio > s.raw.n {
 		s.damaged = errBomb
 		return 0, errBomb
 	}

@@ -15,7 +15,6 @@ import (
 const (
 	maxWARCHeader = 64 << 10  // bytes of one record's header
 	maxHTTPHeader = 256 << 10 // bytes that an HTTP header may take beside MaxDocumentBytes
-	memberFloor   = 8 << 20   // decompressed bytes of one gzip member above which its ratio is looked at
 	maxBombs      = 16        // in a file; it is left at the next
 	maxProbes     = 10_000    // places in a file that are tried as the beginning of a gzip member
 	maxURIChars   = 2000
@@ -76,7 +75,7 @@ func (w *warcReader) inflate(p []byte) (int, error) {
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.broken = err
-	} else if w.out > memberFloor && w.out/bombRatio > w.tape.offset()-w.start {
+	} else if w.out > w.src.bounds.memberFloor && w.out/bombRatio > w.tape.offset()-w.start {
 		n, w.broken = 0, errBomb
 	}
 	if w.broken != nil {
@@ -117,7 +116,7 @@ func (w *warcReader) next(limit int64) (rec warcRecord, block []byte, bad badWAR
 
 // member opens the next gzip member.
 func (w *warcReader) member() (badWARC, bool) {
-	if w.total > bombFloor && w.total/bombRatio > w.tape.offset() {
+	if w.total > w.src.bounds.bombFloor && w.total/bombRatio > w.tape.offset() {
 		w.ended = true
 		return badWARC{reason: ReasonBomb, detail: fmt.Sprintf("%d bytes out of %d; the rest of the file is not read", w.total, w.tape.offset())}, true
 	}
@@ -166,7 +165,7 @@ func (w *warcReader) damage(uri string) badWARC {
 // resync goes to the next place that is the beginning of a record's member. Damaged data may have been taken for
 // longer than it was, so the search begins inside the member, as long as that is not done over and over.
 func (w *warcReader) resync() {
-	if w.reread < 4*w.tape.offset()+bombFloor {
+	if w.reread < 4*w.tape.offset()+w.src.bounds.bombFloor {
 		w.reread += w.tape.rewind()
 	}
 	for w.tape.find(gzipMagic) {

@@ -232,11 +232,12 @@ func FuzzWARC(f *testing.F) {
 	f.Add([]byte(members(f, page200(1)+page200(2))))
 	f.Add([]byte(record("conversion", "u", "text/plain", "# a\n\nb")))
 	f.Add([]byte("WARC/1.0\r\nWARC-Type: response\r\n folded\r\nContent-Length: 40\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip, br\r\n\r\n5\r\n\x1f\x8b\x08\r\n"))
+	add(f, hostileCrawls(f)...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzDocuments(t, "f.warc", data)
 		fuzzDocuments(t, "f.warc.gz", append([]byte{0x1f, 0x8b, 8}, data...))
 		if r, ok := parseReply(data); ok {
-			_, _, _ = r.decoded(1 << 20)
+			_, _, _ = r.decoded(hostile)
 		}
 	})
 }
@@ -279,7 +280,7 @@ func BenchmarkWARC(b *testing.B) {
 	b.Run("records", func(b *testing.B) { // reading without cutting
 		b.SetBytes(int64(size))
 		for b.Loop() {
-			w := newWARCReader(newSource(b.Context(), bytes.NewReader(archive.Bytes())), "a.warc.gz")
+			w := newWARCReader(newSource(b.Context(), bytes.NewReader(archive.Bytes()), Bounds{}.withDefaults()), "a.warc.gz")
 			for {
 				if _, _, _, ok := w.next(32 << 20); !ok {
 					break

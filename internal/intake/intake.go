@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path"
+	"strings"
 
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/hub"
@@ -68,7 +70,7 @@ func (f localFile) Size() int64 { return f.size }
 func Documents(ctx context.Context, f File, opts corpus.DocumentOptions) iter.Seq2[corpus.Item, error] {
 	stream := func(r io.Reader) iter.Seq2[corpus.Item, error] { return corpus.Documents(ctx, f.Name, r, opts) }
 	random := func(r ReaderAt) iter.Seq2[corpus.Item, error] {
-		if !isParquet(r, opts.Format) {
+		if isArchive(f.Name, r, opts.Format) {
 			if f.Part > 0 {
 				return func(func(corpus.Item, error) bool) {} // whatever it is called, it has no parts
 			}
@@ -91,6 +93,9 @@ func Seeds(ctx context.Context, f File, opts corpus.SeedOptions) iter.Seq2[corpu
 			shape.Format = corpus.FormatAuto
 		}
 		choose := func(have []string) (map[string]string, error) { return corpus.SeedColumns(have, shape) }
+		if isArchive(f.Name, r, opts.Format) {
+			return corpus.ZipSeeds(ctx, f.Name, r, r.Size(), opts)
+		}
 		whole := f
 		whole.Part, whole.Parts = 0, 0 // a conversation may lie in several row groups
 		return table(whole, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
@@ -104,6 +109,9 @@ func Seeds(ctx context.Context, f File, opts corpus.SeedOptions) iter.Seq2[corpu
 func Prompts(ctx context.Context, f File, opts corpus.PromptOptions) iter.Seq2[corpus.Item, error] {
 	stream := func(r io.Reader) iter.Seq2[corpus.Item, error] { return corpus.Prompts(ctx, f.Name, r, opts) }
 	random := func(r ReaderAt) iter.Seq2[corpus.Item, error] {
+		if isArchive(f.Name, r, opts.Format) {
+			return corpus.ZipPrompts(ctx, f.Name, r, r.Size(), opts)
+		}
 		choose := func(have []string) (map[string]string, error) { return corpus.PromptColumns(have, opts) }
 		return table(f, r, choose, func(rows iter.Seq2[corpus.Row, error]) iter.Seq2[corpus.Item, error] {
 			return corpus.PromptRows(ctx, f.Name, rows, opts)
@@ -166,14 +174,14 @@ func read(ctx context.Context, f File, format string, stream func(io.Reader) ite
 	}
 }
 
-// isParquet looks at the last bytes of a file, which a reader has at hand.
-func isParquet(r ReaderAt, format string) bool {
-	if format == corpus.FormatParquet {
-		return true
+// isArchive tells a zip from a table: by the format that was named, by the last bytes, which a reader has at hand, else by the name.
+func isArchive(name string, r ReaderAt, format string) bool {
+	if format == corpus.FormatParquet || format == corpus.FormatZip {
+		return format == corpus.FormatZip
 	}
 	var end [4]byte
 	n, _ := r.ReadAt(end[:], r.Size()-int64(len(end)))
-	return format != corpus.FormatZip && n == len(end) && string(end[:]) == "PAR1"
+	return (n < len(end) || string(end[:]) != "PAR1") && !strings.EqualFold(path.Ext(name), ".parquet")
 }
 
 // table reads a Parquet file: the columns are chosen before a row is read, and a broken file is a reject that says how

@@ -50,7 +50,7 @@ func Records(ctx context.Context, f File, format string, fields []string) iter.S
 		if c, ok := r.(io.Closer); ok {
 			defer c.Close()
 		}
-		if !isParquet(r, format) {
+		if isArchive(f.Name, r, format) {
 			yield(corpus.Record{}, fmt.Errorf("read %s: a zip archive is no evaluation set. Try: JSONL, Parquet or text", f.Name))
 			return
 		}

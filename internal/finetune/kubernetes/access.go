@@ -108,7 +108,9 @@ type kubeconfig struct {
 			Cert      string `yaml:"client-certificate-data"`
 			KeyFile   string `yaml:"client-key"`
 			Key       string `yaml:"client-key-data"`
-			Exec      any    `yaml:"exec"`
+			Exec      *struct {
+				Command string `yaml:"command"`
+			} `yaml:"exec"`
 		} `yaml:"user"`
 	} `yaml:"users"`
 }

@@ -228,9 +228,27 @@ func TestTemplates(t *testing.T) {
 
 func FuzzKubeconfig(f *testing.F) {
 	f.Add([]byte("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: x}}]"))
+	for _, raw := range []string{
+		"current-context: a\ncontexts: [{name: a, context: {cluster: c, user: u, namespace: n}}]\nclusters: [{name: c, cluster: {server: x, certificate-authority-data: AAAA}}]\nusers: [{name: u, user: {token: t, exec: {a: [b]}}}]",
+		"a: &a [x, x, x, x, x, x, x, x, x]\n" + laughs(8) + "\nusers: [{name: u, user: {exec: *h}}]", // aliases that grow as they are followed
+		"a: &a [*a]", "users: &u\n  - *u", "clusters: " + strings.Repeat("[", 3000), strings.Repeat("a:\n ", 500), "\xff\xfe", "current-context: !!binary x\n---\n...", "? [a]\n: {<<: [*x]}",
+		"clusters: [{name: '', cluster: {server: x, certificate-authority: ../../x}}]",
+	} {
+		f.Add([]byte(raw))
+	}
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if a, err := fromKubeconfig(raw, t.TempDir()); err == nil && (a.server == "" || a.client == nil || a.namespace == "") {
+		if a, err := fromKubeconfig(raw, dir); err == nil && (a.server == "" || a.client == nil || a.namespace == "") {
 			t.Fatalf("%+v", a)
 		}
 	})
+}
+
+// laughs is YAML of a few lines whose last stands for 9 to the power of n values.
+func laughs(n int) string {
+	var b strings.Builder
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, "%c: &%c [%s]\n", 'a'+i, 'a'+i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", 'a'+i-1), 9), ", "))
+	}
+	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,13 +136,23 @@ func TestSignature(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"id":"x","state":"succeeded","step":-1,"loss":1e308,"cost_usd":-1,"artifact":"s3://b/../x"}`))
 	f.Add([]byte(`{"id":"x","state":"paused","not_expressed":["\u0000"],"tokens":-9}`))
+	for _, raw := range []string{
+		`{"id":"x","state":"succeeded","artifact":"s3://b/` + strings.Repeat("../", 50) + `","model":"` + strings.Repeat("m", 600) + `"}`,
+		`{"state":"failed","message":"\ud800` + strings.Repeat("x", 300) + `"}`, `[{"id":{}}]`, `{"id":"x"}{"id":"y"}`, `null`, ``, "\xff\xfe",
+		`{"loss":1e999,"step":1e30,"steps":-1}`, `{"not_expressed":[` + strings.Repeat(`"a",`, 60) + `"b"]}`, strings.Repeat(`{"id":`, 300), strings.Repeat("[", 11_000),
+	} {
+		f.Add([]byte(raw))
+	}
+	// One server for all: it is what says the bytes, not what is tried.
+	var says atomic.Pointer[[]byte]
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(*says.Load()) }))
+	f.Cleanup(srv.Close)
+	client, err := rest.New(rest.Config{URL: srv.URL, Attempts: 1, Timeout: 5 * time.Second})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(raw) }))
-		defer srv.Close()
-		client, err := rest.New(rest.Config{URL: srv.URL, Attempts: 1, Timeout: time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
+		says.Store(&raw)
 		st, err := (&Backend{api: client, store: &blob.Store{}}).Poll(t.Context(), "x")
 		if err == nil && (st.State == "" || st.Step < 0 || st.CostMicroUSD < 0 || st.TrainedTokens < 0 || len(st.Message) > finetune.MaxMessage) {
 			t.Fatalf("%+v", st)
