@@ -2,6 +2,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +28,11 @@ type File struct {
 	Stream func(context.Context) (io.ReadCloser, error)
 	At     func(context.Context) (ReaderAt, error)
 
-	Part, Parts int               // of a table of documents only the Part-th of Parts runs of row groups is read; Parts 0: all
-	Wrong       string            // why the file cannot be read at all; it becomes a reject
-	Explain     func(error) error // says more of an error of reading, perhaps that it is a *TurnedError; nil: nothing more is known
+	Part, Parts int    // of a table of documents only the Part-th of Parts runs of row groups is read; Parts 0: all
+	Wrong       string // why the file cannot be read at all; it becomes a reject
+	Reason      string // of that reject; "": corpus.ReasonNoFile
+	// Explain says more of an error of reading, perhaps that it is a *TurnedError; nil: nothing more is known.
+	Explain func(context.Context, error) error
 }
 
 // TurnedError is an error that turns a file away: it becomes a reject with the reason, and the rest of the source goes on.
@@ -127,7 +130,7 @@ func read(ctx context.Context, f File, format string, stream func(io.Reader) ite
 	return func(yieldPlain func(corpus.Item, error) bool) {
 		yield := func(item corpus.Item, err error) bool {
 			if err != nil && f.Explain != nil {
-				err = f.Explain(err)
+				err = f.Explain(ctx, err)
 			}
 			var turned *TurnedError
 			if errors.As(err, &turned) {
@@ -139,7 +142,7 @@ func read(ctx context.Context, f File, format string, stream func(io.Reader) ite
 			return yieldPlain(item, err)
 		}
 		if f.Wrong != "" {
-			yield(corpus.RejectFile(f.Name, corpus.ReasonNoFile, f.Wrong), nil)
+			yield(corpus.RejectFile(f.Name, cmp.Or(f.Reason, corpus.ReasonNoFile), f.Wrong), nil)
 			return
 		}
 		if !corpus.RandomAccess(f.Name, format) {

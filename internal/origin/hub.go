@@ -69,7 +69,7 @@ func (p *Places) openHub(f File, out *intake.File) {
 		}
 		return io.NopCloser(bufio.NewReaderSize(io.NewSectionReader(r, 0, r.Size()), hubBuffer)), nil
 	}
-	out.Explain = func(err error) error { return readError(f.Name, err) }
+	out.Explain = func(_ context.Context, err error) error { return readError(f.Name, err) }
 }
 
 // readError sorts an answer about one file of a commit that was found before. Who may not read it needs a person, and so does a

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -62,10 +61,12 @@ type File struct {
 	URL    string   `json:"url,omitempty"`
 	Hub    *HubFile `json:"hub,omitempty"`
 
-	Part   int    `json:"part,omitempty"`   // from 0
-	Parts  int    `json:"parts,omitempty"`  // 0: the file is read whole
-	Unseen bool   `json:"unseen,omitempty"` // only a list names it: nobody looked whether it is there
-	Wrong  string `json:"wrong,omitempty"`  // a name in a list that leads to nothing, and why
+	Part    int    `json:"part,omitempty"`    // from 0
+	Parts   int    `json:"parts,omitempty"`   // 0: the file is read whole
+	Unseen  bool   `json:"unseen,omitempty"`  // only a list names it: nobody looked whether it is there
+	Witness string `json:"witness,omitempty"` // of a list: another file on it, which could be read when the run began
+	Wrong   string `json:"wrong,omitempty"`   // a name in a list that leads to nothing that can be read, and why
+	Reason  string `json:"reason,omitempty"`  // of Wrong, as of intake.File
 }
 
 // HubFile is a file of a commit.
@@ -191,7 +192,7 @@ func (p *Places) Open(f File) intake.File {
 	out := intake.File{Name: f.Name, Part: f.Part, Parts: f.Parts}
 	switch {
 	case f.Wrong != "":
-		out.Wrong = f.Wrong
+		out.Wrong, out.Reason = f.Wrong, f.Reason
 	case f.Hub != nil:
 		p.openHub(f, &out)
 	case f.URL != "":
@@ -199,15 +200,8 @@ func (p *Places) Open(f File) intake.File {
 	default:
 		p.openS3(f, &out)
 	}
-	if explain := out.Explain; f.Unseen {
-		out.Explain = func(err error) error {
-			err = explain(err)
-			var ours *Error
-			if errors.As(err, &ours) && ours.missing {
-				return &intake.TurnedError{Reason: corpus.ReasonNoFile, Detail: "not there"}
-			}
-			return err
-		}
+	if explain := out.Explain; explain != nil && (f.Unseen || f.Witness != "") {
+		out.Explain = func(ctx context.Context, err error) error { return p.turn(ctx, f, explain(ctx, err)) }
 	}
 	return out
 }

@@ -10,14 +10,12 @@ import (
 	"io"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/corpus"
 	"github.com/selfalign/selfalign/internal/intake"
 )
@@ -182,51 +180,122 @@ func (p *Places) measure(ctx context.Context, list string, files []File) error {
 		return err
 	}
 	there, total := int64(0), int64(0)
+	var witnesses []string
 	for _, f := range asked {
 		if f.Wrong == "" {
 			there, total = there+1, total+f.Size
+			witnesses = append(witnesses, f.Name)
 		}
 	}
 	if there == 0 {
-		return &Error{
-			Source: list, Problem: fmt.Sprintf("nothing of it is at %s (%s: %s)", p.PathsBase, asked[0].Name, asked[0].Wrong),
-			Try: "sources.paths_base in the worker's settings, or another list",
-		}
+		return noneThere(p.PathsBase, list, asked)
 	}
-	for i := range files[len(asked):] {
-		f := &files[len(asked)+i]
-		f.Size, f.Guess, f.Unseen = total/there, true, f.Wrong == ""
+	for i := range files {
+		f := &files[i]
+		if f.Wrong != "" {
+			continue
+		}
+		if i >= len(asked) {
+			f.Size, f.Guess, f.Unseen = total/there, true, true
+		}
+		if f.Witness = witnesses[0]; f.Witness == f.Name { // its own witness where it is the only one
+			f.Witness = witnesses[len(witnesses)-1]
+		}
 	}
 	return nil
 }
 
-// stat pins a listed file, or notes that it is not there.
-func (p *Places) stat(ctx context.Context, f *File) error {
-	var err error
-	if f.URL != "" {
-		var info WebInfo
-		if p.Web == nil {
-			return notAllowed(f.URL)
+// noneThere says why nothing of a list can be read.
+func noneThere(base, list string, asked []File) error {
+	for _, f := range asked {
+		if f.Reason == corpus.ReasonUnreadable {
+			return &Error{
+				Source: list, Problem: fmt.Sprintf("the server gives none of the files that were asked for (%s: %s)", f.Name, f.Wrong),
+				Try: "open that address without logging in. If it is refused: sources.paths_base in the worker's settings with s3:// and credentials, or local copies. If it is not: the server turns this machine away, perhaps for a while; then retry later",
+			}
 		}
-		info, err = p.Web.Stat(ctx, f.URL)
-		f.Size, f.Guess, f.ETag = max(info.Size, 0), info.Size < 0, info.Tag
-	} else {
-		var store *blob.Store
-		if store, err = p.bucket(ctx, f.Bucket, false); err != nil {
-			return err
-		}
-		var info blob.Info
-		if info, err = store.Stat(ctx, f.Key); errors.Is(err, blob.ErrNotFound) {
-			f.Wrong = "not there"
-			return nil
-		}
-		f.Size, f.ETag = info.Size, info.ETag
-		err = s3Error(f.Name, err)
 	}
-	var status *StatusError
-	if errors.As(err, &status) && slices.Contains([]int{404, 410}, status.Status) {
-		f.Wrong = "not there"
+	return &Error{
+		Source: list, Problem: fmt.Sprintf("nothing of it is at %s (%s: %s)", base, asked[0].Name, asked[0].Wrong),
+		Try: "sources.paths_base in the worker's settings, or another list",
+	}
+}
+
+// stat pins a listed file, or notes why it cannot be read.
+func (p *Places) stat(ctx context.Context, f *File) error {
+	size, tag, err := p.look(ctx, *f)
+	if reason, detail := alone(err); reason != "" {
+		f.Wrong, f.Reason = detail, reason
 		return nil
 	}
+	f.Size, f.Guess, f.ETag = max(size, 0), size < 0, tag
 	return err
+}
+
+// look asks for the size (-1: not told) and the tag of a listed file.
+func (p *Places) look(ctx context.Context, f File) (int64, string, error) {
+	if f.URL != "" {
+		if p.Web == nil {
+			return 0, "", notAllowed(f.URL)
+		}
+		info, err := p.Web.Stat(ctx, f.URL)
+		return info.Size, info.Tag, err
+	}
+	store, err := p.bucket(ctx, f.Bucket, false)
+	if err != nil {
+		return 0, "", err
+	}
+	info, err := store.Stat(ctx, f.Key)
+	return info.Size, info.ETag, s3Error(f.Name, err)
+}
+
+// named is the file that a listed file's name stands for.
+func named(name string) File {
+	if bucket, key, ok := splitS3(name); ok {
+		return File{Name: name, Bucket: bucket, Key: key}
+	}
+	host, key, _ := strings.Cut(strings.TrimPrefix(name, "https://"), "/")
+	return File{Name: name, URL: (&url.URL{Scheme: "https", Host: host, Path: "/" + key}).String()}
+}
+
+// alone returns the reject for an error that says something of one file alone, if it does: it is gone, or refused.
+func alone(err error) (reason, detail string) {
+	var ours *Error
+	var status *StatusError
+	var answer interface{ HTTPStatusCode() int }
+	switch {
+	case !errors.As(err, &ours):
+		return "", ""
+	case ours.missing:
+		return corpus.ReasonNoFile, "not there"
+	case errors.As(err, &status):
+		return corpus.ReasonUnreadable, status.Error()
+	case errors.As(err, &answer):
+		return corpus.ReasonUnreadable, fmt.Sprintf("HTTP %d", answer.HTTPStatusCode())
+	}
+	return "", ""
+}
+
+// turn makes a reject of an error about one file of a list. Before a refused file is given up, a file is asked for that could be
+// read when the run began: where that is refused too, the server refuses us and not the file, which needs a person.
+func (p *Places) turn(ctx context.Context, f File, err error) error {
+	reason, detail := alone(err)
+	if reason == "" {
+		return err
+	}
+	if reason == corpus.ReasonUnreadable {
+		if f.Witness == "" || f.Witness == f.Name {
+			return err
+		}
+		_, _, now := p.look(ctx, named(f.Witness))
+		if also, _ := alone(now); also == corpus.ReasonUnreadable {
+			return &Error{
+				Source: f.Name, Problem: fmt.Sprintf("cannot be read any more, nor can %s, which could when the run began: %s", f.Witness, detail),
+				Try: "look whether the server turns this machine away, perhaps for a while, or whether credentials have ended; then retry",
+			}
+		} else if now != nil && also == "" {
+			return now
+		}
+	}
+	return &intake.TurnedError{Reason: reason, Detail: detail}
 }

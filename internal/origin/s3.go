@@ -129,7 +129,7 @@ func (p *Places) openS3(f File, out *intake.File) {
 		}
 		return r, nil
 	}
-	out.Explain = func(err error) error { return s3Error(f.Name, err) }
+	out.Explain = func(_ context.Context, err error) error { return s3Error(f.Name, err) }
 }
 
 // s3Error turns an answer of S3 that will not change by itself into one for a person.

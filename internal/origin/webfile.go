@@ -61,7 +61,7 @@ func (p *Places) openWeb(f File, out *intake.File) {
 		}
 		return spool(s, f.Name)
 	}
-	out.Explain = func(err error) error { return explainWeb(f.Name, err) }
+	out.Explain = func(_ context.Context, err error) error { return explainWeb(f.Name, err) }
 }
 
 // hasRanges tries whether the server answers with a part of the same file.

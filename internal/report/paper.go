@@ -87,6 +87,7 @@ var meanings = map[string]string{
 	"bad_encoding":            "a page in an encoding that cannot be undone",
 	"not_html":                "a response that is no page",
 	"not_text":                "neither a page nor a text",
+	"not_records":             "a file in an archive that holds no records by its name",
 	"http_status":             "an archived response that is no success",
 	"too_deep":                "nested deeper than a reader allows",
 	"too_many_pieces":         "too many sections in one document",

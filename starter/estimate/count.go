@@ -33,7 +33,7 @@ type File struct {
 	Open func(context.Context) (io.ReadCloser, error)
 	At   func(context.Context) (intake.ReaderAt, error) // for formats that are read at random
 
-	Explain func(error) error // as of intake.File
+	Explain func(context.Context, error) error // as of intake.File
 }
 
 // Input is one source of a spec with its files.
