@@ -42,7 +42,7 @@ func (a *app) dial(w config.Worker) (*runs.Client, error) {
 	if err != nil {
 		return nil, usage(err.Error())
 	}
-	client.Slow = func(place string) { a.warn("waiting for %s, which does not answer; trying for up to a minute", place) }
+	client.Slow = func(waiting string) { a.warn("%s", waiting) }
 	return client, nil
 }
 

@@ -67,7 +67,11 @@ type Store struct {
 }
 
 // Open returns the store that cfg describes. It makes no request: a wrong endpoint, bucket or key shows in Check.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
+func Open(ctx context.Context, cfg Config) (*Store, error) { return OpenTelling(ctx, cfg, nil) }
+
+// OpenTelling is Open with a function that is called, from another goroutine, whenever the store has not answered an operation
+// for some seconds. The operation goes on: it is repeated for up to a minute.
+func OpenTelling(ctx context.Context, cfg Config, slow func()) (*Store, error) {
 	if cfg.Bucket == "" {
 		return nil, errors.New("open store: no bucket given")
 	}
@@ -103,6 +107,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
 		o.DisableLogOutputChecksumValidationSkipped = true
+		if slow != nil {
+			o.APIOptions = append(o.APIOptions, tellSlow(slow))
+		}
 	})
 	return &Store{client: client, bucket: cfg.Bucket, prefix: prefix}, nil
 }

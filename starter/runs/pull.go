@@ -172,9 +172,7 @@ func (c *Client) Report(ctx context.Context, run, target string) error {
 func (c *Client) Download(ctx context.Context, key, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, fileDeadline)
 	defer cancel()
-	answered := c.waits()
 	from, err := c.Store.Stream(ctx, key)
-	answered()
 	if err != nil {
 		return c.storeError(err)
 	}

@@ -28,7 +28,9 @@ import (
 const (
 	shortCall  = 10 * time.Second // a look at something
 	updateCall = 30 * time.Second // an update: a worker must answer
-	objectCall = 2 * time.Minute  // one small object
+	objectCall = time.Minute      // one small object
+
+	slowAfter = 3 * time.Second // a wait for a worker of which people are told
 )
 
 // ErrNotFound says that there is no such run, or nothing yet of what was asked of it.
@@ -64,18 +66,16 @@ type Client struct {
 	Queue     string // prefix of the task queues
 	UI        string // address of the Web UI, or ""
 	Endpoint  string // of S3, for messages; "" is AWS
-	// Slow, where set, is told once, from another goroutine, which place has not answered for some seconds.
-	Slow     func(place string)
+	// Slow, where set, is told from another goroutine what has not answered for some seconds: once of S3, once an update of workers.
+	Slow     func(waiting string)
 	toldSlow sync.Once
 }
 
 // Connect returns a client for the places that the worker's settings name. It makes no request: what is not there shows in
 // Preflight or the first use. Empty settings of Temporal come from its standard environment variables and profile.
 func Connect(ctx context.Context, w config.Worker) (*Client, error) {
-	store, err := blob.Open(ctx, blob.Config{
-		Bucket: w.Store.Bucket, Prefix: w.Store.Prefix, Endpoint: w.Store.Endpoint, Region: w.Store.Region,
-		PathStyle: w.Store.PathStyle, AccessKeyEnv: w.Store.AccessKeyEnv, SecretKeyEnv: w.Store.SecretKeyEnv,
-	})
+	c := &Client{Queue: w.Temporal.Queue, UI: w.Temporal.UI, Endpoint: w.Store.Endpoint}
+	store, err := blob.OpenTelling(ctx, blob.Config(w.Store), c.storeSlow)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
@@ -101,10 +101,22 @@ func Connect(ctx context.Context, w config.Worker) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to Temporal: %w", err)
 	}
-	return &Client{
-		Store: store, Temporal: lazy, Address: options.HostPort, Namespace: options.Namespace,
-		Queue: w.Temporal.Queue, UI: w.Temporal.UI, Endpoint: w.Store.Endpoint,
-	}, nil
+	c.Store, c.Temporal, c.Address, c.Namespace = store, lazy, options.HostPort, options.Namespace
+	return c, nil
+}
+
+// storeSlow tells that the bucket does not answer.
+func (c *Client) storeSlow() {
+	if c.Slow == nil {
+		return
+	}
+	what := "s3://" + c.Store.Bucket()
+	if c.Endpoint != "" {
+		what += " at " + c.Endpoint
+	}
+	c.toldSlow.Do(func() {
+		c.Slow(fmt.Sprintf("waiting for %s, which does not answer; trying for up to a minute", what))
+	})
 }
 
 // Close releases the connection to Temporal.
@@ -137,7 +149,6 @@ func reportKey(run string) string { return "runs/" + run + "/report.html" }
 func (c *Client) getJSON(ctx context.Context, key string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
-	defer c.waits()()
 	body, err := c.Store.Get(ctx, key)
 	if err != nil {
 		return c.storeError(err)
@@ -156,6 +167,9 @@ func (c *Client) storeError(err error) error {
 	case errors.Is(err, blob.ErrNotFound):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	default:
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+		}
 		return &UnreachableError{What: "s3://" + c.Store.Bucket(), Err: err, Try: "check store in the worker's settings, and that its keys are exported"}
 	}
 }

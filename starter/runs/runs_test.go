@@ -374,3 +374,32 @@ func TestUpdateWithoutWorker(t *testing.T) {
 		t.Errorf("no worker: %v", err)
 	}
 }
+
+// While no worker takes an update, whoever sent it is told after some seconds.
+func TestUpdateTellsThatItWaits(t *testing.T) {
+	t.Parallel()
+	c, f := setup(t)
+	if _, err := c.Start(t.Context(), spec("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 1)
+	c.Slow = func(waiting string) { told <- waiting }
+	f.update = func(string, []any) (workflows.Status, error) {
+		select {
+		case said := <-told:
+			if said != "no worker has answered on q-control yet; waiting for up to 30s" {
+				t.Errorf("told %q", said)
+			}
+		case <-t.Context().Done():
+			t.Error("not told")
+		}
+		return workflows.Status{Phase: workflows.PhasePaused}, nil
+	}
+	if after, err := c.Update(t.Context(), "a", workflows.UpdatePause, nil); err != nil || after.Phase != workflows.PhasePaused {
+		t.Errorf("%+v, %v", after, err)
+	}
+	f.update = func(string, []any) (workflows.Status, error) { return workflows.Status{}, nil }
+	if _, err := c.Update(t.Context(), "a", workflows.UpdateResume, nil); err != nil || len(told) > 0 {
+		t.Errorf("an update that was answered: %v, told %d", err, len(told))
+	}
+}

@@ -262,7 +262,6 @@ func heldOut(spec config.Run) int {
 func (c *Client) states(ctx context.Context, run string) (map[int]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
-	defer c.waits()()
 	out := map[int]string{}
 	err := c.Store.List(ctx, stateDir(run), func(i blob.Info) error {
 		name := i.Key[strings.LastIndexByte(i.Key, '/')+1:]

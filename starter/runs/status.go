@@ -149,11 +149,9 @@ func (c *Client) explain(ctx context.Context, run string, liveErr error, seen *S
 // List returns all runs in the bucket, the newest first. Where Temporal does not answer, what S3 knows is returned together
 // with the UnreachableError.
 func (c *Client) List(ctx context.Context) ([]Seen, error) {
-	ctx, cancel := context.WithTimeout(ctx, objectCall)
+	call, cancel := context.WithTimeout(ctx, objectCall)
 	defer cancel()
-	answered := c.waits()
-	dirs, err := c.Store.Prefixes(ctx, "runs")
-	answered()
+	dirs, err := c.Store.Prefixes(call, "runs")
 	if err != nil {
 		return nil, c.storeError(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
@@ -30,6 +31,13 @@ func (c *Client) Update(ctx context.Context, run, name string, payload any) (wor
 	if payload != nil {
 		options.Args = []any{payload}
 	}
+	queue := workflows.QueueName(c.Queue, workflows.RoleControl)
+	if c.Slow != nil {
+		slow := time.AfterFunc(slowAfter, func() {
+			c.Slow(fmt.Sprintf("no worker has answered on %s yet; waiting for up to %s", queue, updateCall))
+		})
+		defer slow.Stop()
+	}
 	var status workflows.Status
 	handle, err := c.Temporal.UpdateWorkflow(call, options)
 	if err == nil {
@@ -48,7 +56,7 @@ func (c *Client) Update(ctx context.Context, run, name string, payload any) (wor
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	if call.Err() != nil || errors.As(err, &late) {
 		return status, &UnreachableError{
-			What: "a worker", Err: fmt.Errorf("none answered on %s within %v", workflows.QueueName(c.Queue, workflows.RoleControl), updateCall),
+			What: "a worker", Err: fmt.Errorf("none answered on %s within %v", queue, updateCall),
 			Try: "start a worker with the same settings; what was asked for is still done then, unless the run has ended",
 		}
 	}
