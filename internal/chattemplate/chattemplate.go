@@ -1,8 +1,8 @@
 // Package chattemplate renders conversations as a model's own tokenizer does: by the chat template (Jinja2) and the special tokens of a
 // tokenizer_config.json. A template is foreign code: it opens no file, and its time and what it writes are bounded.
 //
-// gonja, which renders, is no Jinja2 to the letter. What is known to be amiss: an inline if in parentheses is refused when the template is
-// read, tojson escapes as Go does, and the last character of a text of one is not found by -1.
+// gonja, which renders, is no Jinja2 to the letter. Inline ifs that it does not take are rewritten (conditionals). What is known to be
+// amiss: tojson escapes as Go does, and the last character of a text of one is not found by -1.
 //
 // Source: transformers' apply_chat_template (trim_blocks, lstrip_blocks, raise_exception, add_generation_prompt).
 package chattemplate
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,6 +79,9 @@ type Template struct {
 
 // ErrTime is a template that did not end in time. It is not used again.
 var ErrTime = errors.New("the chat template did not end in time")
+
+// errDated is a template that cannot do without the clock.
+var errDated = errors.New("the chat template puts today's date into every prompt (strftime_now), so that no answer would be found again. Try: an endpoint with api: chat, or a copy of the template with a date of your own")
 
 // Open reads a tokenizer_config.json, or the one in a folder, where a chat_template.jinja beside it goes first.
 func Open(path string) (*Template, error) {
@@ -207,6 +211,8 @@ func compile(source string) (t *exec.Template, err error) {
 		}
 		return "{%" + m[1] + " " + word + " " + m[3] + "%}"
 	})
+	given := source
+	source = conditionals(source)
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("chat template: %v", r)
@@ -218,10 +224,10 @@ func compile(source string) (t *exec.Template, err error) {
 		Context: exec.EmptyContext().Update(builtins.GlobalVariables).Update(exec.NewContext(map[string]any{
 			"namespace": namespaceOf(), "range": boundedRange,
 		})),
-		Filters: builtins.Filters, Tests: builtins.Tests, ControlStructures: builtins.ControlStructures, Methods: builtins.Methods,
+		Filters: builtins.Filters, Tests: builtins.Tests, ControlStructures: structures, Methods: methods,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("chat template: %.300s", strings.ReplaceAll(err.Error(), source, "…"))
+		return nil, fmt.Errorf("chat template: %.300s", strings.NewReplacer(source, "…", given, "…").Replace(err.Error()))
 	}
 	return t, nil
 }
@@ -323,13 +329,17 @@ func (t *Template) Render(messages []Message, ask bool) (string, error) {
 		raised.CompareAndSwap(nil, e) // gonja keeps an error's text alone
 		return exec.AsValue(e)
 	}
-	values := map[string]any{"raise_exception": raise, "messages": list, "add_generation_prompt": ask, "bos_token": t.BOS, "eos_token": t.EOS}
+	until := time.Now().Add(maxTime)
+	values := (&guard{until: until}).values()
+	maps.Copy(values, map[string]any{
+		"raise_exception": raise, "messages": list, "add_generation_prompt": ask, "bos_token": t.BOS, "eos_token": t.EOS, "tools": nil, "documents": nil,
+	})
 	type result struct {
 		text string
 		err  error
 	}
 	done := make(chan result, 1)
-	out := &bounded{until: time.Now().Add(maxTime)}
+	out := &bounded{until: until}
 	go func() {
 		var r result
 		defer func() {
@@ -348,6 +358,8 @@ func (t *Template) Render(messages []Message, ask bool) (string, error) {
 		switch e := raised.Load(); {
 		case e != nil:
 			return "", e
+		case r.err != nil && strings.Contains(r.err.Error(), "strftime_now is not callable"):
+			return "", errDated
 		case r.err != nil:
 			return "", fmt.Errorf("chat template: %.300s", r.err.Error())
 		}
@@ -373,11 +385,8 @@ type turns []map[string]any
 
 // GetItem returns an entry.
 func (t turns) GetItem(key any) (*exec.Value, bool) {
-	i, ok := key.(int)
-	if ok && i < 0 {
-		i += len(t)
-	}
-	if !ok || i < 0 || i >= len(t) {
+	i, ok := at(key, len(t))
+	if !ok {
 		return exec.AsValue(nil), false
 	}
 	return exec.AsValue(t[i]), true
