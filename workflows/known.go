@@ -30,11 +30,16 @@ func ReportInput(s Status, st State, spec config.Run, digest string, at time.Tim
 			Threshold: set.Threshold, Judge: set.Judge, Model: set.Model, Calibration: set.Calibration, Gate: set.Gate,
 		})
 	}
+	known.Stages = stagesKnown(s)
+	return known
+}
+
+func stagesKnown(s Status) (out []report.Stage) {
 	for _, st := range s.Stages {
-		known.Stages = append(known.Stages, report.Stage{
+		out = append(out, report.Stage{
 			Name: st.Name, Iteration: st.Iteration, State: st.State, Unit: st.Unit, Done: st.Done, Rejected: st.Rejected,
 			Reused: st.Reused, Usage: st.Usage, StartedAt: st.StartedAt, EndedAt: st.EndedAt,
 		})
 	}
-	return known
+	return out
 }

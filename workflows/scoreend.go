@@ -2,10 +2,12 @@ package workflows
 
 import (
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/selfalign/selfalign/activities"
+	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/report"
 )
@@ -24,24 +26,29 @@ func (r *run) gate(ctx workflow.Context, step, gate, what string) error {
 	return workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits })
 }
 
+// ScoreReport is what is known of a generate-and-score run for its report; ratings: zero while it has none.
+func ScoreReport(s Status, spec config.Score, digest string, ratings dataset.Ref, at time.Time) activities.ReportInput {
+	known := report.Input{
+		Run: s.Run, Phase: s.Phase, Message: s.Message, StartedAt: s.StartedAt, At: at, Threshold: spec.Keep.MinScore,
+		Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: digest, Warnings: s.Warnings,
+	}
+	if !ratings.IsZero() {
+		judge := dataset.ModelRef{Provider: spec.Score.Provider, Name: spec.Score.Model, Revision: spec.Score.Model}
+		known.Rounds = []report.Round{{Ratings: ratings, Threshold: spec.Keep.MinScore, Judge: judge}}
+	}
+	known.Stages = stagesKnown(s)
+	return activities.ReportInput{Known: known, Spec: scoreAsRun(spec), Score: &spec}
+}
+
 // finishScore writes the report and closes the run.
 func (r *scoreRun) finishScore(ctx workflow.Context, ratings dataset.Ref) error {
 	r.phase = PhaseCompleted
-	s := r.status()
-	known := report.Input{
-		Run: r.name, Phase: s.Phase, StartedAt: s.StartedAt, At: workflow.Now(ctx), EndedAt: workflow.Now(ctx), Threshold: r.threshold(),
-		Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: r.in.Digest, Warnings: s.Warnings,
-		Rounds: []report.Round{{Ratings: ratings, Threshold: r.threshold(), Judge: r.scoring(ratings).Model}},
-	}
-	for _, st := range s.Stages {
-		known.Stages = append(known.Stages, report.Stage{
-			Name: st.Name, Iteration: st.Iteration, State: st.State, Unit: st.Unit, Done: st.Done, Rejected: st.Rejected,
-			Reused: st.Reused, Usage: st.Usage, StartedAt: st.StartedAt, EndedAt: st.EndedAt,
-		})
-	}
+	spec := r.spec
+	spec.Keep.MinScore = r.threshold()
+	in := ScoreReport(r.status(), spec, r.in.Digest, ratings, workflow.Now(ctx))
+	in.Score, in.Known.EndedAt = &r.spec, workflow.Now(ctx)
 	var runs *activities.Runs
 	bulkCPU := bulk(ctx, QueueName(r.in.Queue, RoleCPU), "write report")
-	in := activities.ReportInput{Known: known, Spec: r.in.Spec, Score: &r.spec}
 	if err := workflow.ExecuteActivity(bulkCPU, runs.WriteReport, in).Get(ctx, &r.st.Report); err != nil {
 		return err
 	}

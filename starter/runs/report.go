@@ -17,7 +17,7 @@ import (
 const buildDeadline = 10 * time.Minute
 
 // ReportData makes the report of a run as far as it has come: of what its workflow says, or its records in S3, and of the datasets
-// and evaluations that stand. Of a run of another recipe it is what its worker wrote at its end. Errors: ErrNotFound.
+// and evaluations that stand. Of an evaluation it is what its worker wrote at its end. Errors: ErrNotFound.
 func (c *Client) ReportData(ctx context.Context, run string, opt report.Options) (report.Data, error) {
 	seen, err := c.Watch(ctx, run)
 	if err != nil {
@@ -29,7 +29,7 @@ func (c *Client) ReportData(ctx context.Context, run string, opt report.Options)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return report.Data{}, err
 	}
-	if seen.Recipe != "" {
+	if seen.Recipe != "" && seen.Recipe != workflows.RecipeScore {
 		if !stands {
 			return written, fmt.Errorf("run %s: report %w; it is written at the end. Try: starter watch %s", run, ErrNotFound, run)
 		}
@@ -37,7 +37,12 @@ func (c *Client) ReportData(ctx context.Context, run string, opt report.Options)
 	}
 	known := written.Input
 	if !stands || !seen.Ended() || written.Phase != seen.Phase {
-		if known, err = c.reportInput(ctx, run, seen, written.Input); err != nil {
+		if seen.Recipe == workflows.RecipeScore {
+			known, err = c.scoreReportInput(ctx, run, seen)
+		} else {
+			known, err = c.reportInput(ctx, run, seen, written.Input)
+		}
+		if err != nil {
 			return report.Data{}, err
 		}
 	}
@@ -87,6 +92,26 @@ func (c *Client) reportInput(ctx context.Context, run string, seen Seen, written
 		in.Known.EndedAt = seen.UpdatedAt
 	} else if err := c.beingRated(ctx, run, seen, &in.Known); err != nil {
 		return report.Input{}, err
+	}
+	return in.Complete(c.UI, c.Namespace)
+}
+
+// scoreReportInput is reportInput of the generate-and-score recipe.
+func (c *Client) scoreReportInput(ctx context.Context, run string, seen Seen) (report.Input, error) {
+	var record workflows.ScoreInput
+	if err := c.getJSON(ctx, recordKey(run), &record); err != nil {
+		return report.Input{}, err
+	}
+	var ratings dataset.Ref
+	if err := c.standing(ctx, fmt.Sprintf("runs/%s/00/%s", run, dataset.KindRatings), &ratings); err != nil {
+		return report.Input{}, err
+	}
+	in := workflows.ScoreReport(seen.Status, record.Spec, record.Digest, ratings, time.Now())
+	if seen.Note != "" && in.Known.Message == "" {
+		in.Known.Message = seen.Note
+	}
+	if seen.Ended() {
+		in.Known.EndedAt = seen.UpdatedAt
 	}
 	return in.Complete(c.UI, c.Namespace)
 }
