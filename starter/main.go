@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -50,32 +51,47 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	connect  func(context.Context, config.Worker) (*runs.Client, error)
+	settings string // -w of the command line, for commands that are proposed; "" where they need none
 }
 
 // cli is the command line. The help of each command stands beside it.
 type cli struct {
-	Start   startCmd   `cmd:"" help:"Start a run, or find it where it is."`
-	Score   scoreCmd   `cmd:"" help:"Generate and score: prompts in, rated answers out, pushed to the Hub."`
-	Eval    evalCmd    `cmd:"" help:"Evaluate a model: win rate against a baseline, by a judge."`
-	Plan    planCmd    `cmd:"" help:"Tell what a run would ask, cost and take. Spends nothing."`
-	Ingest  ingestCmd  `cmd:"" help:"Explain what becomes of each piece of a source. Writes nothing."`
-	Watch   watchCmd   `cmd:"" help:"Watch a run until it ends or waits for you."`
-	List    listCmd    `cmd:"" help:"List the runs in the bucket."`
-	Pause   pauseCmd   `cmd:"" help:"Pause a run: no new calls, those in flight finish."`
-	Resume  resumeCmd  `cmd:"" help:"Go on after a pause."`
-	Approve approveCmd `cmd:"" help:"Open, or refuse, the gate that a run waits at."`
-	Set     setCmd     `cmd:"" help:"Change the budget, speed, threshold or iterations of a run."`
-	Cancel  cancelCmd  `cmd:"" help:"End a run. What it made stays."`
-	Retry   retryCmd   `cmd:"" help:"Try again what blocked a run."`
-	Fork    forkCmd    `cmd:"" help:"Start a new run from an iteration of another."`
-	Report  reportCmd  `cmd:"" help:"Write the report of a run: HTML, Markdown or JSON, once or live."`
-	Compare compareCmd `cmd:"" help:"Put two runs side by side: specs, figures, sets row by row."`
-	Pull    pullCmd    `cmd:"" help:"Download a dataset of a run, as Parquet or JSONL."`
-	Push    pushCmd    `cmd:"" help:"Push what a run made to the Hugging Face Hub, or to a folder."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Explain explainCmd `cmd:"" group:"start" help:"Explain what becomes of each piece of a source. Writes nothing."`
+	Plan    planCmd    `cmd:"" group:"start" help:"Tell what a run would ask, cost and take. Spends nothing."`
+	Start   startCmd   `cmd:"" group:"start" help:"Start a run, or find it where it is."`
+	Score   scoreCmd   `cmd:"" group:"start" help:"Generate and score: prompts in, rated answers out, pushed to the Hub."`
+
+	Watch   watchCmd   `cmd:"" group:"steer" help:"Watch a run until it ends or waits for you."`
+	Status  statusCmd  `cmd:"" group:"steer" help:"Show once how a run is."`
+	List    listCmd    `cmd:"" group:"steer" help:"List the runs in the bucket."`
+	Pause   pauseCmd   `cmd:"" group:"steer" help:"Pause a run: no new calls, those in flight finish."`
+	Resume  resumeCmd  `cmd:"" group:"steer" help:"Go on after a pause."`
+	Approve approveCmd `cmd:"" group:"steer" help:"Open, or refuse, the gate that a run waits at."`
+	Set     setCmd     `cmd:"" group:"steer" help:"Change the budget, speed, threshold or iterations of a run."`
+	Retry   retryCmd   `cmd:"" group:"steer" help:"Try again what blocked a run."`
+	Fork    forkCmd    `cmd:"" group:"steer" help:"Start a new run from an iteration of another."`
+	Cancel  cancelCmd  `cmd:"" group:"steer" help:"End a run. What it made stays."`
+
+	Report  reportCmd  `cmd:"" group:"results" help:"Write the report of a run: HTML, Markdown or JSON, once or live."`
+	Pull    pullCmd    `cmd:"" group:"results" help:"Download a dataset of a run, as Parquet or JSONL."`
+	Push    pushCmd    `cmd:"" group:"results" help:"Push what a run made to the Hugging Face Hub, or to a folder."`
+	Eval    evalCmd    `cmd:"" group:"results" help:"Evaluate a model: win rate against a baseline, by a judge."`
+	Compare compareCmd `cmd:"" group:"results" help:"Put two runs side by side: specs, figures, sets row by row."`
+
+	Version versionCmd `cmd:"" group:"more" help:"Print the version."`
+}
+
+// groups are the headings under which the help lists commands, in this order.
+var groups = []kong.Group{
+	{Key: "start", Title: "Before and at the start:"},
+	{Key: "steer", Title: "While it runs:"},
+	{Key: "results", Title: "Results:"},
+	{Key: "more", Title: "More:"},
 }
 
 const about = `Self-alignment by instruction backtranslation, on Temporal and S3.
+
+A run is described by run.yaml; worker.yaml says where Temporal, the bucket and the models are. First: starter plan, then starter start --watch, with a worker running (worker -config worker.yaml). Both files begin as copies of those in examples/openai or examples/vllm.
 
 Exit codes: 0 done · 1 failure · 2 bad input · 3 the run is blocked or waits for an approval · 4 cancelled · 5 not found · 6 Temporal, a worker or S3 does not answer · 130 interrupted.`
 
@@ -94,25 +110,47 @@ func (a *app) run(args []string) (code int) {
 	}()
 	var line cli
 	parser, err := kong.New(&line, kong.Name("starter"), kong.Description(about), kong.Writers(a.out, a.err),
-		kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError(),
+		kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError(), kong.Bind(a), kong.ExplicitGroups(groups),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}))
 	if err != nil {
 		return a.fail(err)
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
+	args = spelled(args)
 	command, err := parser.Parse(args)
 	if err != nil {
 		hint := "starter --help"
 		var parse *kong.ParseError
 		if errors.As(err, &parse) && parse.Context != nil && parse.Context.Command() != "" {
-			hint = "starter " + strings.Fields(parse.Context.Command())[0] + " --help"
+			command := strings.Fields(parse.Context.Command())[0]
+			if hint = "starter " + command + " --help"; namesSpec(args) {
+				hint = "starter " + command + " -f FILE; " + hint
+			}
 		}
 		fmt.Fprintf(a.err, "%v. Try: %s\n", err, hint)
 		return exitUsage
 	}
 	return a.fail(command.Run(a))
+}
+
+// spelled returns the arguments as the parser knows them, where people also write them otherwise.
+func spelled(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "--version":
+		return []string{"version"}
+	case args[0] == "ingest": // as explain was called
+		return append([]string{"explain"}, args[1:]...)
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	default:
+		return args
+	}
+}
+
+// namesSpec reports whether a spec was given without -f.
+func namesSpec(args []string) bool {
+	return len(args) == 2 && (strings.HasSuffix(args[1], ".yaml") || strings.HasSuffix(args[1], ".yml"))
 }
 
 // status is the error of a command that did its work and has an exit code to tell.

@@ -263,6 +263,12 @@ func TestSteering(t *testing.T) {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
 		}
 	}
+	if code, out, errs := starter("set", "demo", "--budget", "50", "--threshold", "4"); code != 0 || !strings.Contains(out, "set the budget to $50.00, the threshold to 4;") {
+		t.Errorf("set: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := starter("status", "demo"); code != exitWaiting || !strings.HasPrefix(out, "demo blocked") || !strings.Contains(errs, "starter watch demo -w ") {
+		t.Errorf("status: %d\n%s%s", code, out, errs)
+	}
 	if code, out, errs := starter("cancel", "demo"); code != 0 || !strings.Contains(out, "was asked to end") {
 		t.Errorf("cancel: %d\n%s%s", code, out, errs)
 	}

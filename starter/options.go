@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,6 +17,14 @@ import (
 // settings are the worker's settings, which tell where Temporal and S3 are.
 type settings struct {
 	Worker string `short:"w" default:"worker.yaml" env:"SELFALIGN_WORKER" placeholder:"FILE" help:"Settings of the worker: where Temporal and S3 are (default: ${default})."`
+}
+
+// AfterApply keeps what proposed commands must have on their command lines too. The parser calls it.
+func (s settings) AfterApply(a *app) error {
+	if s.Worker != "worker.yaml" && s.Worker != os.Getenv("SELFALIGN_WORKER") {
+		a.settings = " -w " + s.Worker
+	}
+	return nil
 }
 
 // load reads the settings.
@@ -43,6 +53,7 @@ func (a *app) dial(w config.Worker) (*runs.Client, error) {
 		return nil, usage(err.Error())
 	}
 	client.Slow = func(waiting string) { a.warn("%s", waiting) }
+	client.Settings = cmp.Or(strings.TrimPrefix(a.settings, " -w "), os.Getenv("SELFALIGN_WORKER"), "worker.yaml")
 	return client, nil
 }
 

@@ -88,8 +88,8 @@ func (c *planCmd) Run(a *app) error {
 
 func (a *app) printPlan(plan estimate.Plan, seeds, documents estimate.Counted) error {
 	a.say("plan of %s (nothing was asked or spent)\n", plan.Run)
-	a.say("seeds      %s pairs in %d files, %.0f + %.0f tokens each; %s records rejected", screen.Count(seeds.Rows), seeds.Files, seeds.Instruction, seeds.Output, screen.Count(seeds.Rejected))
-	a.say("documents  %s segments in %d files, %s, %.0f tokens each; %s pieces rejected\n", screen.Count(documents.Rows), documents.Files, screen.Bytes(documents.Bytes), documents.Output, screen.Count(documents.Rejected))
+	a.say("seeds      %s pairs in %s, %.0f + %.0f tokens each; %s rejected", screen.Count(seeds.Rows), plural(int64(seeds.Files), "file"), seeds.Instruction, seeds.Output, plural(seeds.Rejected, "record"))
+	a.say("documents  %s segments in %s, %s, %.0f tokens each; %s rejected\n", screen.Count(documents.Rows), plural(int64(documents.Files), "file"), screen.Bytes(documents.Bytes), documents.Output, plural(documents.Rejected, "piece"))
 	return a.printStages(plan)
 }
 

@@ -43,6 +43,9 @@ Examples:
 
 // Run is the command.
 func (c *scoreCmd) Run(a *app) error {
+	if isTraining(c.File) {
+		return usage(fmt.Sprintf("%s describes a self-training run. Try: starter start -f %s%s", c.File, c.File, a.settings))
+	}
 	overrides := c.Set
 	if c.Name != "" {
 		overrides = append(append([]string(nil), c.Set...), "name="+c.Name)

@@ -14,16 +14,27 @@ import (
 )
 
 // isScore reports whether a file is a spec of the generate-and-score recipe: what it loads, and what scores it.
-func isScore(path string) bool {
+func isScore(path string) bool { return has(path, "load", "score") }
+
+// isTraining reports whether a file is a spec of a self-training run.
+func isTraining(path string) bool { return has(path, "seeds", "documents") }
+
+// has reports whether a YAML file has all of these fields at its top.
+func has(path string, fields ...string) bool {
 	body, err := os.ReadFile(path)
 	if err != nil || len(body) > 1<<20 {
 		return false // whoever reads it for good says why
 	}
-	var top struct {
-		Load  any `yaml:"load"`
-		Score any `yaml:"score"`
+	var top map[string]any
+	if yaml.Unmarshal(body, &top) != nil {
+		return false
 	}
-	return yaml.Unmarshal(body, &top) == nil && top.Load != nil && top.Score != nil
+	for _, f := range fields {
+		if top[f] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // planScore is plan of the generate-and-score recipe.
@@ -75,7 +86,7 @@ func (c *planCmd) planScore(a *app) error {
 		}{plan, counted})
 	}
 	a.say("plan of %s (nothing was asked or spent)\n", plan.Run)
-	a.say("prompts    %s in %d files, %s, %.0f + %.0f tokens each; %s records rejected\n", screen.Count(counted.Rows), counted.Files, screen.Bytes(counted.Bytes),
-		counted.Instruction, counted.Output, screen.Count(counted.Rejected))
+	a.say("prompts    %s in %s, %s, %.0f + %.0f tokens each; %s rejected\n", screen.Count(counted.Rows), plural(int64(counted.Files), "file"), screen.Bytes(counted.Bytes),
+		counted.Instruction, counted.Output, plural(counted.Rejected, "record"))
 	return a.printStages(plan)
 }

@@ -38,6 +38,9 @@ Examples:
 
 // Run is the command.
 func (c *startCmd) Run(a *app) error {
+	if isScore(c.File) {
+		return usage(fmt.Sprintf("%s describes the generate-and-score recipe. Try: starter score -f %s%s", c.File, c.File, a.settings))
+	}
 	spec, worker, err := c.specFile.load(c.settings)
 	if err != nil {
 		return err
@@ -88,7 +91,7 @@ func (a *app) started(client *runs.Client, s runs.Started, json, watch bool) err
 	if l := link(client, s.Run); l != "" {
 		a.say("in the browser: %s", l)
 	}
-	a.say("next: starter watch %s", s.Run)
+	a.say("next: starter watch %s%s", s.Run, a.settings)
 	return nil
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"os"
+	"strings"
 
 	"github.com/selfalign/selfalign/starter/screen"
 	"github.com/selfalign/selfalign/workflows"
@@ -178,7 +180,31 @@ func (c *setCmd) Run(a *app) error {
 		}
 		change.Budget = &budget
 	}
-	return c.update(a, workflows.UpdateSet, change, "set")
+	return c.update(a, workflows.UpdateSet, change, "set "+c.changed())
+}
+
+// changed tells what was set.
+func (c *setCmd) changed() string {
+	var parts []string
+	if c.USD != nil {
+		parts = append(parts, fmt.Sprintf("the budget to $%.2f", *c.USD))
+	}
+	if c.Calls != nil {
+		parts = append(parts, fmt.Sprintf("the budget to %s calls", screen.Count(*c.Calls)))
+	}
+	if c.Tokens != nil {
+		parts = append(parts, fmt.Sprintf("the budget to %s tokens", screen.Count(*c.Tokens)))
+	}
+	if c.InFlight != nil {
+		parts = append(parts, fmt.Sprintf("calls in flight to %d", *c.InFlight))
+	}
+	if c.Threshold != nil {
+		parts = append(parts, fmt.Sprintf("the threshold to %v", *c.Threshold))
+	}
+	if c.Iterations != nil {
+		parts = append(parts, fmt.Sprintf("iterations to %d", *c.Iterations))
+	}
+	return strings.Join(parts, ", ")
 }
 
 type cancelCmd struct {
@@ -207,6 +233,6 @@ func (c *cancelCmd) Run(a *app) error {
 	if err := client.Cancel(a.ctx, c.Of); err != nil {
 		return err
 	}
-	a.say("run %s was asked to end. Next: starter watch %s", c.Of, c.Of)
+	a.say("run %s was asked to end. Next: starter watch %s%s", c.Of, c.Of, a.settings)
 	return nil
 }

@@ -23,7 +23,7 @@ type watchCmd struct {
 // Help teaches by example.
 func (watchCmd) Help() string {
 	return `
-Shows the stages of a run, their speed, the time left, the cost, and the scores of each iteration: as a table on a terminal, as a line for each change in a pipe. Ends with the run: exit code 0 when it is completed, 4 when cancelled, 1 when its workflow was ended from outside. When the run is blocked or waits for an approval, says what to do and ends with 3.
+Shows the stages of a run, their speed, the time left, the cost, and the scores of each iteration: as a table on a terminal, as a line for each change in a pipe. Of the models that are trained, myx is the backward model, which writes instructions; m0 is trained on the seeds alone, m1, m2 … in iterations 1, 2 …. Ends with the run: exit code 0 when it is completed, 4 when cancelled, 1 when its workflow was ended from outside. When the run is blocked or waits for an approval, says what to do and ends with 3.
 
 Without a worker or without Temporal it shows what the run last wrote to S3.
 
@@ -43,6 +43,53 @@ func (c *watchCmd) Run(a *app) error {
 	}
 	defer client.Close()
 	return a.watch(client, c.Of, c.JSON, c.Stay)
+}
+
+type statusCmd struct {
+	runName
+	settings
+	asJSON
+}
+
+// Help teaches by example.
+func (statusCmd) Help() string {
+	return `
+Shows what watch shows, once, and ends with the exit code that watch would end with: 0 while the run goes on and when it is completed, 3 when it is blocked or waits for an approval, 4 when it was cancelled.
+
+Examples:
+
+    starter status my-run
+    starter status my-run --json | jq -r .message
+`
+}
+
+// Run is the command.
+func (c *statusCmd) Run(a *app) error {
+	client, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	seen, err := client.Watch(a.ctx, c.Of)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if err := a.print(seen); err != nil {
+			return err
+		}
+		return phaseStatus(seen.Phase)
+	}
+	show := screen.New(a.out)
+	defer show.Close()
+	show.Show(seen, time.Now())
+	switch {
+	case seen.Ended():
+		a.farewell(seen, false)
+	case seen.Waiting():
+		a.advise(seen)
+	}
+	return phaseStatus(seen.Phase)
 }
 
 // watchEvery is the time between two looks.
@@ -116,14 +163,14 @@ func phaseStatus(phase string) error {
 
 func (a *app) advise(seen runs.Seen) {
 	if seen.Phase == workflows.PhaseApproval {
-		a.warn("next: starter approve %s && starter watch %s", seen.Run, seen.Run)
+		a.warn("next: starter approve %[1]s%[2]s && starter watch %[1]s%[2]s", seen.Run, a.settings)
 		return
 	}
 	if !strings.Contains(seen.Message, "starter retry") { // a spent budget: what it says is all there is to do
-		a.warn("next, when that is done: starter watch %s", seen.Run)
+		a.warn("next, when that is done: starter watch %s%s", seen.Run, a.settings)
 		return
 	}
-	a.warn("next, when that is solved: starter retry %s && starter watch %s", seen.Run, seen.Run)
+	a.warn("next, when that is solved: starter retry %[1]s%[2]s && starter watch %[1]s%[2]s", seen.Run, a.settings)
 }
 
 func (a *app) farewell(seen runs.Seen, asJSON bool) {
@@ -131,7 +178,7 @@ func (a *app) farewell(seen runs.Seen, asJSON bool) {
 		return
 	}
 	if !asJSON && seen.Phase != workflows.PhaseCancelled && seen.Phase != runs.PhaseFailed {
-		a.say("next: starter report %s, starter pull %s", seen.Run, seen.Run)
+		a.say("next: starter report %[1]s%[2]s, starter pull %[1]s%[2]s", seen.Run, a.settings)
 	}
 }
 

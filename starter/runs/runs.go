@@ -66,6 +66,7 @@ type Client struct {
 	Queue     string // prefix of the task queues
 	UI        string // address of the Web UI, or ""
 	Endpoint  string // of S3, for messages; "" is AWS
+	Settings  string // file of the worker's settings, for messages; "" is worker.yaml
 	// Slow, where set, is told from another goroutine what has not answered for some seconds: once of S3, once an update of workers.
 	Slow     func(waiting string)
 	toldSlow sync.Once

@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (c *Client) Preflight(ctx context.Context) (warnings []string, err error) {
 	case err != nil:
 		return nil, c.reach(err)
 	case len(described.GetPollers()) == 0:
-		warnings = append(warnings, fmt.Sprintf("no worker is polling %s; the run waits until one does. Try: worker -config worker.yaml", queue))
+		warnings = append(warnings, fmt.Sprintf("no worker is polling %s; the run waits until one does. Try: worker -config %s", queue, cmp.Or(c.Settings, "worker.yaml")))
 	}
 	bucket, cancelBucket := context.WithTimeout(ctx, objectCall)
 	defer cancelBucket()

@@ -18,10 +18,10 @@ import (
 	"github.com/selfalign/selfalign/starter/screen"
 )
 
-type ingestCmd struct {
+type explainCmd struct {
 	asJSON
 	settings
-	Explain     string `required:"" placeholder:"SOURCE" help:"Documents, or seeds with --seeds, as path of a spec has them: a local file, folder or pattern, s3://, hf:// or https://."`
+	Source      string `arg:"" help:"Documents, or seeds with --seeds, as path of a spec has them: a local file, folder or pattern, s3://, hf:// or https://."`
 	Config      string `placeholder:"NAME" help:"hf://: config."`
 	Split       string `placeholder:"NAME" help:"hf://: split."`
 	Revision    string `placeholder:"NAME" help:"hf://: branch, tag or commit."`
@@ -34,22 +34,23 @@ type ingestCmd struct {
 	Instruction string `default:"instruction" placeholder:"FIELD" help:"Field or column of a seed's instruction (default: ${default})."`
 	Output      string `default:"output" placeholder:"FIELD" help:"Field or column of a seed's output (default: ${default})."`
 	Language    string `default:"en" placeholder:"CODE" help:"Language kept, any for all (default: ${default})."`
+	Explain     bool   `hidden:""` // starter ingest --explain SOURCE, as it was called
 	Most        int    `default:"500" placeholder:"N" help:"Pieces to print; all are counted (default: ${default}; 0: all)."`
 }
 
 // Help teaches by example.
-func (ingestCmd) Help() string {
+func (explainCmd) Help() string {
 	return `
 Shows what would become of each piece of a source: the segments kept, with their lengths, and what is turned away, with the reason. Nothing is uploaded or written. Near-duplicates are only known among all sources, so they are not shown.
 
 Examples:
 
-    starter ingest --explain page.html
-    starter ingest --explain crawl.warc.gz -f run.yaml --most 50
-    starter ingest --explain pages/ --json | jq .reasons
-    starter ingest --explain alpaca.json --seeds
-    starter ingest --explain hf://owner/name --split train --text content --documents 20
-    starter ingest --explain 's3://bucket/crawl/**/*.warc.gz' -w worker.yaml --limit 1
+    starter explain page.html
+    starter explain crawl.warc.gz -f run.yaml --most 50
+    starter explain pages/ --json | jq .reasons
+    starter explain alpaca.json --seeds
+    starter explain hf://owner/name --split train --text content --documents 20
+    starter explain 's3://bucket/crawl/**/*.warc.gz' -w worker.yaml --limit 1
 `
 }
 
@@ -79,10 +80,12 @@ type explained struct {
 	Masked    map[string]int64 `json:"masked,omitempty"`
 	Pieces    []piece          `json:"pieces"`
 	Hidden    int64            `json:"hidden,omitempty"` // pieces counted and not listed
+
+	unit string // what a document is: a document, or a record of seeds
 }
 
 // Run is the command.
-func (c *ingestCmd) Run(a *app) error {
+func (c *explainCmd) Run(a *app) error {
 	rules := config.DefaultRun().Segments
 	var contaminated func(string) []corpus.Hit
 	if c.Spec != "" {
@@ -98,7 +101,7 @@ func (c *ingestCmd) Run(a *app) error {
 		}
 	}
 	source := config.Source{
-		Path: c.Explain, Format: c.Format, Config: c.Config, Split: c.Split, Revision: c.Revision, Limit: c.Limit,
+		Path: c.Source, Format: c.Format, Config: c.Config, Split: c.Split, Revision: c.Revision, Limit: c.Limit,
 	}
 	worker := config.DefaultWorker()
 	if _, err := os.Stat(c.Worker); err == nil || !source.Local() && c.Worker != "worker.yaml" {
@@ -115,7 +118,7 @@ func (c *ingestCmd) Run(a *app) error {
 	if most == 0 && !source.Local() {
 		most = 100
 	}
-	out := explained{Files: len(files), Reasons: map[string]int64{}, Pieces: []piece{}}
+	out := explained{unit: "document", Files: len(files), Reasons: map[string]int64{}, Pieces: []piece{}}
 	seen := map[string]bool{}
 	last := [2]string{}
 reading:
@@ -143,10 +146,13 @@ reading:
 	if c.JSON {
 		return a.print(out)
 	}
+	if c.Seeds {
+		out.unit = "record"
+	}
 	return out.write(a)
 }
 
-func (c *ingestCmd) read(a *app, file intake.File, rules config.Segments, contaminated func(string) []corpus.Hit) func(func(corpus.Item, error) bool) {
+func (c *explainCmd) read(a *app, file intake.File, rules config.Segments, contaminated func(string) []corpus.Hit) func(func(corpus.Item, error) bool) {
 	if c.Seeds {
 		return intake.Seeds(a.ctx, file, corpus.SeedOptions{
 			Format: c.Format, Instruction: c.Instruction, Output: c.Output, Language: c.Language,
@@ -253,8 +259,12 @@ func (e *explained) write(a *app) error {
 	if e.Kept > 0 {
 		mean = e.KeptChars / e.Kept
 	}
-	a.say("%s kept, %s characters each on average; %s rejected, in %s documents of %s files",
-		screen.Count(e.Kept), screen.Count(mean), screen.Count(e.Rejected), screen.Count(int64(e.Documents)), screen.Count(int64(e.Files)))
+	each := ""
+	if e.Kept > 0 {
+		each = fmt.Sprintf(", %s characters each on average", screen.Count(mean))
+	}
+	a.say("%s kept%s; %s rejected, in %s of %s", screen.Count(e.Kept), each, screen.Count(e.Rejected),
+		plural(int64(e.Documents), e.unit), plural(int64(e.Files), "file"))
 	for _, reason := range byCount(e.Reasons) {
 		a.say("  %s  %s", screen.Count(e.Reasons[reason]), reason)
 	}
@@ -262,6 +272,14 @@ func (e *explained) write(a *app) error {
 		a.say("masked: %s", counts(e.Masked))
 	}
 	return nil
+}
+
+// plural writes a count with its noun.
+func plural(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return screen.Count(n) + " " + noun
 }
 
 // byCount returns the keys, those of the highest counts first.
