@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Formats of documents.
@@ -125,15 +126,26 @@ func readDocuments(s *source, p place, format string, c *cutter) bool {
 		return true
 	}
 	at := p.whole()
-	body, err := io.ReadAll(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1))
-	if err != nil {
+	body, _ := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= maxPooledBody {
+			body.Reset()
+			bodies.Put(body)
+		}
+	}()
+	if _, err := body.ReadFrom(io.LimitReader(s, c.opts.Bounds.MaxDocumentBytes+1)); err != nil {
 		return true // said by failure or damage
 	}
-	if int64(len(body)) > c.opts.Bounds.MaxDocumentBytes {
+	if int64(body.Len()) > c.opts.Bounds.MaxDocumentBytes {
 		return c.yield(at.reject(ReasonTooLarge, fmt.Sprintf("more than %d bytes", c.opts.Bounds.MaxDocumentBytes), ""))
 	}
-	return c.document(at, format, body, "")
+	return c.document(at, format, body.Bytes(), "")
 }
+
+// bodies of small files are read into the same memory. Rows hold none of it: decode copies.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxPooledBody = 1 << 20
 
 // document cuts one file's bytes. The content type is what a server said of them, if one did.
 func (c *cutter) document(at origin, format string, body []byte, contentType string) bool {

@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strconv"
 	"strings"
@@ -73,16 +74,19 @@ func extract(markup string) (p page, reason, detail string) {
 		}
 		return page{}, ReasonBadRecord, err.Error()
 	}
-	elements, words, h1 := prepare(doc)
+	met := prepare(doc)
 	title, body := "", (*html.Node)(nil)
-	if elements <= extractorMaxElements && len(markup) <= extractorMaxBytes {
-		parser := readability.NewParser()
-		parser.KeepClasses = true // language-go on a code block says its language
-		parser.DisableJSONLD = true
-		if article, err := parser.ParseDocument(doc, pageURL); err == nil && article.Node != nil {
-			if float64(countWords(article.Node)) >= extractorMinShare*float64(words) {
-				title, body = article.Title(), article.Node
+	if met.elements <= extractorMaxElements && len(markup) <= extractorMaxBytes {
+		parser := newExtractor()
+		article, err := parser.ParseAndMutate(doc, pageURL)
+		switch {
+		case err == nil && article.Node != nil && hasWordShare(article.Node, extractorMinShare*float64(met.words)):
+			title, body = article.Title(), article.Node
+		case met.changes:
+			if doc, err = html.Parse(strings.NewReader(markup)); err != nil {
+				return page{}, ReasonBadRecord, err.Error()
 			}
+			prepare(doc)
 		}
 	}
 	if body == nil {
@@ -93,11 +97,20 @@ func extract(markup string) (p page, reason, detail string) {
 	if err != nil {
 		return page{}, ReasonExtraction, clip(err.Error(), 200)
 	}
-	text := tidyLines(showAngles.Replace(strings.TrimSpace(string(md))))
+	text := tidyLines(strings.TrimSpace(showAngles(string(md))))
 	if text == "" {
 		return page{}, ReasonNoContent, "no main content on the page"
 	}
-	return parseMarked(pageTitle(cleanLine(title), h1), text), "", ""
+	return parseMarked(pageTitle(cleanLine(title), met.h1), text), "", ""
+}
+
+// newExtractor returns the extractor for one page.
+func newExtractor() readability.Parser {
+	parser := readability.NewParser()
+	parser.KeepClasses = true // language-go on a code block says its language
+	parser.DisableJSONLD = true
+	parser.Logger = slog.New(slog.DiscardHandler) // its own writes lines that nobody reads
+	return parser
 }
 
 // pageTitle prefers the only h1 to a title that begins with it and goes on with the site's name, and to none.
@@ -134,20 +147,27 @@ func removeUnseen(doc *html.Node) {
 	}
 }
 
-// prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), counts
-// elements and words, and returns the texts of the first few h1.
-func prepare(doc *html.Node) (elements, words int, h1 []string) {
+// met is what a page holds.
+type met struct {
+	elements, words int
+	h1              []string // texts of the first few
+	changes         bool     // the extractor changes more of the page than pictures, which are never content
+}
+
+// prepare cleans the text of a parsed page, moves h2..h5 one level down (the extractor turns h1 into h2), and says what it met.
+func prepare(doc *html.Node) (m met) {
 	removeUnseen(doc)
 	for n := range doc.Descendants() {
 		switch n.Type {
 		case html.TextNode:
 			n.Data = cleanText(n.Data)
-			words += fieldCount(n.Data)
+			m.words += fieldCount(n.Data)
 		case html.ElementNode:
-			elements++
+			m.elements++
+			m.changes = m.changes || n.DataAtom == atom.Br || n.DataAtom == atom.Font // it makes paragraphs of the one, spans of the other
 			switch level := headingLevel(n); {
-			case level == 1 && len(h1) < 2:
-				h1 = append(h1, headingText(n))
+			case level == 1 && len(m.h1) < 2:
+				m.h1 = append(m.h1, headingText(n))
 			case level >= 2 && level <= 5:
 				rename(n, "h"+strconv.Itoa(level+1))
 			}
@@ -157,7 +177,7 @@ func prepare(doc *html.Node) (elements, words int, h1 []string) {
 			}
 		}
 	}
-	return elements, words, h1
+	return m
 }
 
 // dropAttributes removes what is costly to believe: spans of a million columns, megabytes of inline data.
@@ -174,16 +194,16 @@ func dropAttributes(attrs []html.Attribute) []html.Attribute {
 
 // fieldCount counts what ASCII space separates.
 func fieldCount(s string) int {
-	n, inside := 0, false
+	n, before := 0, uint8(1)
 	for i := range len(s) {
-		space := s[i] == ' ' || s[i] == '\n' || s[i] == '\t'
-		if !space && !inside {
-			n++
-		}
-		inside = !space
+		space := fieldSpace[s[i]]
+		n += int(before &^ space)
+		before = space
 	}
 	return n
 }
+
+var fieldSpace = [256]uint8{' ': 1, '\n': 1, '\t': 1}
 
 func countWords(n *html.Node) int {
 	words := 0
@@ -193,6 +213,20 @@ func countWords(n *html.Node) int {
 		}
 	}
 	return words
+}
+
+// hasWordShare reports whether there are at least so many words under a node.
+func hasWordShare(n *html.Node, least float64) bool {
+	words := 0
+	for d := range n.Descendants() {
+		if float64(words) >= least {
+			return true
+		}
+		if d.Type == html.TextNode {
+			words += fieldCount(d.Data)
+		}
+	}
+	return float64(words) >= least
 }
 
 // furniture are elements that are never content.

@@ -53,8 +53,12 @@ const (
 	enoughWords    = 40 // after which a text that looks English is taken for it
 )
 
-// lowered returns a word of at most len(buf) bytes in lower case and without the signs around it.
-func lowered(buf *[2 * longestEnglish]byte, word string) string {
+// englishWord returns the word of that list that a word is, in any case and without the signs around it, else nothing.
+func englishWord(word string) string {
+	var buf [2 * longestEnglish]byte
+	if len(word) > len(buf) {
+		return ""
+	}
 	n := 0
 	for i := range len(word) {
 		c := word[i]
@@ -68,7 +72,10 @@ func lowered(buf *[2 * longestEnglish]byte, word string) string {
 			return ""
 		}
 	}
-	return string(buf[:n])
+	if n > longestEnglish {
+		return ""
+	}
+	return english[string(buf[:n])]
 }
 
 // englishShare returns which part of the words is on that list. It is sure of a text with a tenth of at least five
@@ -77,14 +84,9 @@ func englishShare(text string) (share float64, sure bool) {
 	words, hits := 0, 0
 	var kinds [4]string // of those counted, four different ones
 	different, the := 0, false
-	var small [2 * longestEnglish]byte
 	for word := range strings.FieldsSeq(text) {
 		words++
-		if len(word) > 2*longestEnglish {
-			continue
-		}
-		word = english[lowered(&small, word)]
-		if word == "" {
+		if word = englishWord(word); word == "" {
 			continue
 		}
 		hits++

@@ -16,6 +16,9 @@ type cutter struct {
 	mask *masker // nil: nothing is masked
 	out  func(Item) bool
 
+	phrases      []string  // of navigation, in lower case
+	phraseStarts [256]bool // their first bytes
+
 	inside bool   // a page
 	at     origin // of the page in work
 	title  string
@@ -24,7 +27,9 @@ type cutter struct {
 }
 
 func newCutter(opts DocumentOptions, yield func(Item, error) bool) *cutter {
-	return &cutter{opts: opts, mask: newMasker(opts.Segments.Mask), out: func(it Item) bool { return yield(it, nil) }}
+	c := &cutter{opts: opts, mask: newMasker(opts.Segments.Mask), out: func(it Item) bool { return yield(it, nil) }}
+	c.lowerPhrases()
+	return c
 }
 
 // yield hands a row on. What is turned away as a whole was not masked yet.
@@ -65,12 +70,12 @@ func (c *cutter) cut(at origin, p page, markup bool) bool {
 	if root.body == "" && len(root.lower) == 1 && !c.bad(root.lower[0].header) {
 		root = root.lower[0] // the one header over everything says more than the title
 	}
-	reason, detail := "", fmt.Sprintf("header %q", root.header)
+	reason, detail := "", ""
 	switch phrase := c.navigation(root.header); {
 	case phrase != "":
 		reason, detail = ReasonNavigation, fmt.Sprintf("title %q contains %q", root.header, phrase)
 	case c.uppercase(root.header):
-		reason = ReasonUppercase
+		reason, detail = ReasonUppercase, fmt.Sprintf("header %q", root.header)
 	case root.header == "" && (markup || len(root.lower) > 0):
 		reason, detail = ReasonEmptyHeader, "text before the first header"
 	}
@@ -251,28 +256,39 @@ func (c *cutter) piece(offset int64) (origin, bool) {
 // navigation returns the phrase that marks a header as furniture. A phrase begins where a word begins and may end
 // inside one, so that "quick link" finds "Quick links" and "log in" does not find "catalog in".
 func (c *cutter) navigation(header string) string {
-	words := " " + strings.Join(strings.FieldsFunc(strings.ToLower(header), func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	}), " ")
-	for _, phrase := range c.opts.Segments.Navigation {
-		if phrase != "" && hasWords(words, strings.ToLower(phrase)) {
-			return phrase
+	found := len(c.phrases)
+	words := headerWords(header)
+	for rest := words; rest != ""; {
+		if c.phraseStarts[rest[0]] {
+			for i, phrase := range c.phrases[:found] {
+				if phrase != "" && strings.HasPrefix(rest, phrase) {
+					found = i
+					break
+				}
+			}
 		}
+		_, rest, _ = strings.Cut(rest, " ")
 	}
-	return ""
+	if found == len(c.phrases) {
+		return ""
+	}
+	return c.opts.Segments.Navigation[found]
 }
 
-// hasWords reports whether a phrase stands in the text where a word begins.
-func hasWords(text, phrase string) bool {
-	for from := 0; ; {
-		i := strings.Index(text[from:], phrase)
-		if i < 0 {
-			return false
+// headerWords returns the words of a header in lower case with one space between them.
+func headerWords(header string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToLower(header), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}), " ")
+}
+
+// lowerPhrases prepares for navigation.
+func (c *cutter) lowerPhrases() {
+	c.phrases = make([]string, len(c.opts.Segments.Navigation))
+	for i, phrase := range c.opts.Segments.Navigation {
+		if c.phrases[i] = strings.ToLower(phrase); phrase != "" {
+			c.phraseStarts[c.phrases[i][0]] = true
 		}
-		if i += from; i > 0 && text[i-1] == ' ' {
-			return true
-		}
-		from = i + 1
 	}
 }
 
@@ -331,7 +347,7 @@ func render(s *section) string {
 			pieces = append(pieces, s.body)
 		}
 		for _, l := range s.lower {
-			if measure(l).pieces > 0 {
+			if hasText(l) {
 				pieces = append(pieces, headerLine(l))
 				walk(l)
 			}
@@ -340,6 +356,9 @@ func render(s *section) string {
 	walk(s)
 	return strings.Join(pieces, "\n\n")
 }
+
+// hasText reports whether a section or one below it has text.
+func hasText(s *section) bool { return s.body != "" || slices.ContainsFunc(s.lower, hasText) }
 
 func headerLine(s *section) string {
 	return strings.Repeat("#", min(max(s.level, 1), 6)) + " " + s.header

@@ -3,8 +3,6 @@ package corpus
 import (
 	"fmt"
 	"iter"
-	"math/bits"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,29 +18,28 @@ const (
 // repetition looks for two sentences whose sets of word n-grams have a Jaccard similarity above the limit, and
 // describes the first such pair.
 func repetition(said string, n int, limit float64) string {
-	type heard struct {
-		grams []uint64
-		said  string
-	}
-	seen := make([]heard, 0, 32)
-	words := make([]uint64, 0, 64)
-	all := make([]uint64, 0, len(said)/4) // room for the n-grams of every sentence
+	h, _ := hearers.Get().(*hearer)
+	defer h.end()
+	h.begin()
 	for sentence := range sentences(said) {
-		if words = wordHashes(words[:0], sentence); len(words) < max(minSentenceWords, n) {
+		if h.words = wordHashes(h.words[:0], sentence); len(h.words) < max(minSentenceWords, n) {
 			continue
 		}
-		if len(seen) == maxSentences {
+		if len(h.seen) == maxSentences {
 			break
 		}
-		from := len(all)
-		all = ngrams(all, words, n)
-		grams := all[from:]
-		for _, other := range seen {
-			if j := jaccard(grams, other.grams, limit); j > limit {
-				return fmt.Sprintf("%.2f between %q and %q", j, clip(other.said, 80), clip(strings.TrimSpace(sentence), 80))
+		// Most sentences say nothing that was said: they share too few n-grams with all before to share enough with one.
+		sized, known := h.hear(sentence, n)
+		if float64(known)/float64(sized) <= limit {
+			continue
+		}
+		last := len(h.seen) - 1
+		grams := h.set(last)
+		for i := range last {
+			if j := jaccard(grams, h.set(i), limit); j > limit {
+				return fmt.Sprintf("%.2f between %q and %q", j, clip(strings.TrimSpace(h.seen[i].said), 80), clip(strings.TrimSpace(sentence), 80))
 			}
 		}
-		seen = append(seen, heard{grams, strings.TrimSpace(sentence)})
 	}
 	return ""
 }
@@ -119,20 +116,24 @@ func wordHashes(list []uint64, sentence string) []uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a, over characters
 	hash, inside := uint64(offset), false
 	for i := 0; i < len(sentence); {
-		r, size := rune(sentence[i]), 1
-		letter := 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '\''
-		switch {
-		case 'A' <= r && r <= 'Z':
-			r, letter = r+'a'-'A', true
-		case r >= utf8.RuneSelf:
+		c := sentence[i]
+		if low := wordBytes[c]; low != 0 {
+			hash, inside = (hash^uint64(low))*prime, true
+			i++
+			continue
+		}
+		size := 1
+		if c >= utf8.RuneSelf {
+			var r rune
 			r, size = utf8.DecodeRuneInString(sentence[i:])
-			r = unicode.ToLower(r)
-			letter = unicode.IsLetter(r) || unicode.IsDigit(r)
+			if r = unicode.ToLower(r); unicode.IsLetter(r) || unicode.IsDigit(r) {
+				hash, inside = (hash^uint64(r))*prime, true
+				i += size
+				continue
+			}
 		}
 		i += size
-		if letter {
-			hash, inside = (hash^uint64(r))*prime, true
-		} else if inside {
+		if inside {
 			list = append(list, hash)
 			hash, inside = offset, false
 		}
@@ -142,6 +143,19 @@ func wordHashes(list []uint64, sentence string) []uint64 {
 	}
 	return list
 }
+
+// wordBytes are the bytes of ASCII that words are made of, in lower case; 0 for all others.
+var wordBytes = func() (low [256]byte) {
+	for c := byte(0); c < utf8.RuneSelf; c++ {
+		switch {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '\'':
+			low[c] = c
+		case 'A' <= c && c <= 'Z':
+			low[c] = c + 'a' - 'A'
+		}
+	}
+	return low
+}()
 
 // prose returns the text without fenced code, tables and header lines, whose lines resemble each other by nature.
 func prose(text string) string {
@@ -163,20 +177,6 @@ func prose(text string) string {
 		b.WriteString(line)
 	}
 	return b.String()
-}
-
-// ngrams adds the sorted set of hashed n-grams to a list.
-func ngrams(list, words []uint64, n int) []uint64 {
-	from := len(list)
-	for i := 0; i+n <= len(words); i++ {
-		hash := uint64(0)
-		for _, w := range words[i : i+n] {
-			hash = (bits.RotateLeft64(hash, 29) ^ w) * 0x9e3779b97f4a7c15
-		}
-		list = append(list, hash)
-	}
-	slices.Sort(list[from:])
-	return list[:from+len(slices.Compact(list[from:]))]
 }
 
 // jaccard compares two sorted sets, or returns 0 where their sizes keep it below the limit.

@@ -2,13 +2,11 @@ package corpus
 
 import (
 	"bytes"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	readability "codeberg.org/readeck/go-readability/v2"
 	"golang.org/x/net/html"
 )
 
@@ -36,10 +34,8 @@ func libraries(tb testing.TB, body []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	parser := readability.NewParser()
-	parser.KeepClasses = true
-	parser.DisableJSONLD = true
-	article, err := parser.ParseDocument(doc, &url.URL{Scheme: "http", Host: "localhost"})
+	parser := newExtractor()
+	article, err := parser.ParseAndMutate(doc, pageURL)
 	if err != nil || article.Node == nil {
 		return
 	}

@@ -11,15 +11,22 @@ import (
 // The converter writes < and > as entities, which is right for browsers and wrong for models. They pass it as control
 // characters, which cannot come from a page.
 var (
-	hideAngles = strings.NewReplacer("<", "\x1c", ">", "\x1d")
-	showAngles = strings.NewReplacer("\x1c", "<", "\x1d", ">")
+	hideAngles   = strings.NewReplacer("<", "\x1c", ">", "\x1d")
+	unhideAngles = strings.NewReplacer("\x1c", "<", "\x1d", ">")
 )
 
 func hide(_ converter.Context, text string) string {
-	if !strings.ContainsAny(text, "<>") {
+	if strings.IndexByte(text, '<') < 0 && strings.IndexByte(text, '>') < 0 {
 		return text
 	}
 	return hideAngles.Replace(text)
+}
+
+func showAngles(text string) string {
+	if strings.IndexByte(text, '\x1c') < 0 && strings.IndexByte(text, '\x1d') < 0 {
+		return text
+	}
+	return unhideAngles.Replace(text)
 }
 
 // longestEmphasis is how many bytes in bold or italics are an emphasis. More is an end tag that was forgotten.
