@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strings"
@@ -39,8 +40,8 @@ type part struct {
 // builder collects parts line by line.
 type builder struct {
 	p     page
-	body  strings.Builder
-	chars int64 // read so far
+	body  []byte // of the part that is open
+	chars int64  // read so far
 }
 
 func newBuilder(title string) *builder {
@@ -51,16 +52,16 @@ func newBuilder(title string) *builder {
 func (b *builder) line(s string) {
 	n := int64(utf8.RuneCountInString(s))
 	if strings.TrimSpace(s) == "" {
-		if b.body.Len() > 0 {
-			b.body.WriteByte('\n')
+		if len(b.body) > 0 {
+			b.body = append(b.body, '\n')
 		}
 		b.chars += n
 		return
 	}
-	if b.body.Len() == 0 {
+	if len(b.body) == 0 {
 		b.p.parts[len(b.p.parts)-1].offset = b.chars
 	}
-	b.body.WriteString(s)
+	b.body = append(b.body, s...)
 	b.chars += n
 }
 
@@ -76,8 +77,8 @@ func (b *builder) heading(level int, text string, chars int) {
 }
 
 func (b *builder) close() {
-	b.p.parts[len(b.p.parts)-1].body = strings.TrimRight(b.body.String(), " \t\n")
-	b.body.Reset()
+	b.p.parts[len(b.p.parts)-1].body = string(bytes.TrimRight(b.body, " \t\n"))
+	b.body = b.body[:0]
 }
 
 func (b *builder) page() page {

@@ -113,33 +113,35 @@ func skipSpace(text string, i int) int {
 
 // wordHashes adds a hash of each word, in lower case, to list.
 func wordHashes(list []uint64, sentence string) []uint64 {
-	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a, over characters
-	hash, inside := uint64(offset), false
+	const offset, prime = 14695981039346656037, 1099511628211 // as in FNV-1a, over eight bytes at a time
+	hash, part, size := uint64(offset), uint64(0), 0
 	for i := 0; i < len(sentence); {
 		c := sentence[i]
 		if low := wordBytes[c]; low != 0 {
-			hash, inside = (hash^uint64(low))*prime, true
+			part = part<<8 | uint64(low)
+			if size++; size&7 == 0 {
+				hash, part = (hash^part)*prime, 0
+			}
 			i++
 			continue
 		}
-		size := 1
 		if c >= utf8.RuneSelf {
-			var r rune
-			r, size = utf8.DecodeRuneInString(sentence[i:])
+			r, width := utf8.DecodeRuneInString(sentence[i:])
+			i += width
 			if r = unicode.ToLower(r); unicode.IsLetter(r) || unicode.IsDigit(r) {
-				hash, inside = (hash^uint64(r))*prime, true
-				i += size
+				hash, part, size = ((hash^part)*prime^uint64(r)<<32)*prime, 0, size+8&^7
 				continue
 			}
+		} else {
+			i++
 		}
-		i += size
-		if inside {
-			list = append(list, hash)
-			hash, inside = offset, false
+		if size > 0 {
+			list = append(list, (hash^part)*prime)
+			hash, part, size = offset, 0, 0
 		}
 	}
-	if inside {
-		list = append(list, hash)
+	if size > 0 {
+		list = append(list, (hash^part)*prime)
 	}
 	return list
 }

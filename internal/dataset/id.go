@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"io"
 	"strconv"
+	"sync"
 )
 
 const (
@@ -38,20 +38,29 @@ func RejectID(r Reject) string {
 // contentID hashes a domain and fields, each with its length before it, so that no two lists of fields read the
 // same, and keeps the first half.
 func contentID(domain string, fields ...string) string {
-	h := sha256.New()
-	hashString(h, "selfalign/"+domain+"/1")
+	buf, _ := messages.Get().(*[]byte)
+	m := appendField((*buf)[:0], "selfalign/"+domain+"/1")
 	for _, f := range fields {
-		hashString(h, f)
+		m = appendField(m, f)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:idBytes])
+	sum := sha256.Sum256(m)
+	if cap(m) <= maxMessage {
+		*buf = m
+		messages.Put(buf)
+	}
+	return hex.EncodeToString(sum[:idBytes])
 }
 
-func hashString(h hash.Hash, s string) {
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-	h.Write(n[:])
-	io.WriteString(h, s) //nolint:errcheck // a hash never fails
+// messages are what ids are digests of: each is written into the memory of one before.
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxMessage = 1 << 20
+
+func appendField(m []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint64(m, uint64(len(s))), s...)
 }
+
+func hashString(h hash.Hash, s string) { h.Write(appendField(nil, s)) }
 
 // ValidID reports whether id has the shape of a row id: 32 lower-case hexadecimal characters.
 func ValidID(id string) bool {
