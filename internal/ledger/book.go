@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ const (
 const (
 	aliveFor   = 60 * time.Second // a holder that wrote within this time is alive
 	idleFlush  = 20 * time.Second // a holder that has nothing to write says so this often
-	askAgain   = 10 * time.Second // when to look again for a partition that another run holds
+	askAgain   = 10 * time.Second // when to look again for a partition that another run holds, at the earliest
+	awaited    = 25 * time.Hour   // for so long others wait for a batch: its window, and some time to harvest it
 	claimTries = 5
 )
 
@@ -50,6 +52,7 @@ type Book struct {
 	changed chan struct{} // closed and replaced when what somebody waits for may have come
 	waiting int
 	view    *view
+	others  neighbours
 	answers map[Key]*Entry // what stands for a question
 	fenced  error
 	account
@@ -58,7 +61,7 @@ type Book struct {
 
 // Open reads what is known about a partition: its own shelf, and from shelves of other bits what overlaps. Within the
 // process it waits until no other book has the partition open; one of the same run is told to stop.
-// It takes three LIST requests when no shelf of other bits exists.
+// It takes three LIST requests when no shelf of other bits exists, and Claim as many.
 func Open(ctx context.Context, st *blob.Store, scope string, bits, part int, opts Options) (*Book, error) {
 	if opts.FlushEvery <= 0 {
 		opts.FlushEvery = DefaultFlushEvery
@@ -78,7 +81,7 @@ func Open(ctx context.Context, st *blob.Store, scope string, bits, part int, opt
 		opts.flights = inProcess
 	}
 	s := shelf{scope, bits, part}
-	b := &Book{st: st, shelf: s, opts: opts, changed: make(chan struct{}), view: newView(s), answers: map[Key]*Entry{}}
+	b := &Book{st: st, shelf: s, opts: opts, changed: make(chan struct{}), view: newView(s), others: neighbours{}, answers: map[Key]*Entry{}}
 	release, err := opts.flights.take(ctx, st.URI(s.dir()), opts.Run, func() { b.fence("in this process") })
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -98,7 +101,7 @@ func (b *Book) load(ctx context.Context) error {
 	}
 	b.learn(fresh)
 	b.recount()
-	foreign, err := overlapping(ctx, b.st, b.shelf)
+	foreign, err := b.others.look(ctx, b.st, b.shelf)
 	if err != nil {
 		return err
 	}
@@ -171,8 +174,9 @@ func (b *Book) Scattered() int {
 	return len(b.view.standing)
 }
 
-// Claim makes the book the partition's only holder. Whoever held it before is fenced: it notices at its next flush.
-// A holder of another run that is alive is not disturbed; Claim then returns a *HeldError.
+// Claim makes the book the only holder of the partition, and of its rows on shelves of other bits. Whoever of its own run held it
+// before is fenced: it notices at its next flush. A holder of another run that is alive is not disturbed, nor one whose batches
+// are at the endpoint; Claim then returns a *HeldError, and only Close may follow.
 func (b *Book) Claim(ctx context.Context, d Demand) error {
 	for range claimTries {
 		if err := b.fencedErr(); err != nil {
@@ -196,14 +200,33 @@ func (b *Book) Claim(ctx context.Context, d Demand) error {
 }
 
 func (b *Book) heldByOther() *HeldError {
-	last, ok := b.view.epochs[b.view.epoch]
-	if !ok || last.Closed || last.Run == b.opts.Run || time.Since(b.view.active) > aliveFor {
-		return nil
+	if held := b.view.heldFrom(b.opts.Run); held != nil {
+		return held
 	}
-	return &HeldError{Run: last.Run, After: askAgain}
+	return b.others.heldFrom(b.opts.Run)
 }
 
-// claim takes the next epoch and reads what its predecessor wrote in the meantime.
+// heldFrom says which other run than the given one has the shelf in work. A run with batches of its own there harvests them
+// whatever others handed over.
+func (v *view) heldFrom(run string) *HeldError {
+	after := askAgain + time.Duration(mathrand.Int64N(int64(askAgain/2))) // two who met do not meet again
+	last, ok := v.epochs[v.epoch]
+	if ok && !last.Closed && last.Run != run && time.Since(v.active) < aliveFor {
+		return &HeldError{Run: last.Run, After: after}
+	}
+	if len(v.handed(run).Open) > 0 {
+		return nil
+	}
+	for _, b := range v.handed("").Open {
+		if time.Since(b.At) < awaited {
+			return &HeldError{Run: b.Run, Batch: b.At, After: 4 * after}
+		}
+	}
+	return nil
+}
+
+// claim takes the next epoch and reads what its predecessor wrote in the meantime. Then it looks at shelves of other bits: of two
+// who claim overlapping ones at a time, at least one finds the other's lease, and lets go.
 func (b *Book) claim(ctx context.Context, d Demand) error {
 	b.begin(d)
 	state := epochState{Epoch: b.view.epoch + 1, Run: b.opts.Run, Owner: b.opts.Owner, At: time.Now().UTC()}
@@ -224,9 +247,19 @@ func (b *Book) claim(ctx context.Context, d Demand) error {
 	if err != nil {
 		return err
 	}
+	foreign, err := b.others.look(ctx, b.st, b.shelf)
+	if err != nil {
+		return err
+	}
 	b.mu.Lock()
 	b.learn(fresh)
+	b.learn(foreign)
 	b.recount()
+	b.mu.Unlock()
+	if held := b.heldByOther(); held != nil {
+		return held
+	}
+	b.mu.Lock()
 	b.limit = state.Reserved
 	b.mu.Unlock()
 	b.startFlushing()

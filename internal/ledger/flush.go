@@ -205,6 +205,7 @@ func (b *Book) finish(ctx context.Context) error {
 	b.own = append(b.own, f.batch...)
 	b.durable += int64(len(f.batch))
 	b.flushed = append(b.flushed, f.object)
+	slept := !b.lastPut.IsZero() && time.Since(b.lastPut) > aliveFor
 	b.putting, b.lastPut = time.Time{}, time.Now()
 	b.slowness = max(min(b.lastPut.Sub(f.made), maxSlowness), b.slowness*9/10)
 	if b.fenced == nil {
@@ -212,7 +213,30 @@ func (b *Book) finish(ctx context.Context) error {
 	}
 	b.wake()
 	b.mu.Unlock()
+	if slept {
+		if err := b.lookAround(ctx); err != nil {
+			return err
+		}
+	}
 	return b.checkFence(ctx)
+}
+
+// lookAround gives the partition up when another run took rows of it on a shelf of other bits, having taken us for dead. (Who
+// takes over on our own shelf fences us.)
+func (b *Book) lookAround(ctx context.Context) error {
+	return b.insist(ctx, func(ctx context.Context) error {
+		foreign, err := b.others.look(ctx, b.st, b.shelf)
+		if err != nil {
+			return err
+		}
+		b.mu.Lock()
+		b.learn(foreign)
+		b.mu.Unlock()
+		if held := b.others.heldFrom(b.opts.Run); held != nil {
+			b.fence("for run " + held.Run)
+		}
+		return nil
+	})
 }
 
 // checkFence looks whether somebody claimed the partition after us.

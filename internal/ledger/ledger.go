@@ -13,6 +13,7 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -29,14 +30,20 @@ var (
 	ErrClosed = errors.New("ledger closed")
 )
 
-// HeldError says that a partition is in work for another run, which is alive.
+// HeldError says that another run, which is alive, asks questions of the partition: its answers are waited for.
 type HeldError struct {
 	Run   string        // the run that holds it
+	Batch time.Time     // when it handed a batch over that is at the endpoint; zero: it asks live
 	After time.Duration // when to come back
 }
 
 // Error names the run.
-func (e *HeldError) Error() string { return "the partition is in work for run " + e.Run }
+func (e *HeldError) Error() string {
+	if !e.Batch.IsZero() {
+		return fmt.Sprintf("run %s handed the partition's questions over in a batch at %s", e.Run, e.Batch.Format(time.RFC3339))
+	}
+	return "the partition is in work for run " + e.Run
+}
 
 // Status says what became of a question.
 type Status string

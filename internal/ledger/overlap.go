@@ -11,9 +11,12 @@ import (
 // fewShelves is up to how many shelves are looked at without asking first which exist.
 const fewShelves = 8
 
-// overlapping reads the entries of a partition's rows that lie on shelves of other bits: the dataset had another number of
-// partitions when they were asked.
-func overlapping(ctx context.Context, st *blob.Store, own shelf) ([]*Entry, error) {
+// neighbours are the shelves of other bits that hold rows of a partition, as of the last look: the dataset has, or had, another
+// number of partitions for another run.
+type neighbours map[shelf]*view
+
+// look brings them up to date and returns entries of the partition's rows that were not returned before.
+func (n neighbours) look(ctx context.Context, st *blob.Store, own shelf) ([]*Entry, error) {
 	folders, err := st.Prefixes(ctx, scopeDir(own.scope))
 	if err != nil {
 		return nil, err
@@ -29,12 +32,14 @@ func overlapping(ctx context.Context, st *blob.Store, own shelf) ([]*Entry, erro
 			return nil, err
 		}
 		for _, s := range shelves {
-			v := newView(s)
-			v.foreign = true
-			entries, err := v.refresh(ctx, st)
+			if n[s] == nil {
+				n[s] = newView(s)
+			}
+			entries, err := n[s].refresh(ctx, st)
 			if err != nil {
 				return nil, err
 			}
+			n[s].entries = nil // most are not ours
 			for _, e := range entries {
 				if p, err := partOf(e.Row, own.bits); err == nil && p == own.part {
 					e.foreign = true
@@ -44,6 +49,16 @@ func overlapping(ctx context.Context, st *blob.Store, own shelf) ([]*Entry, erro
 		}
 	}
 	return found, nil
+}
+
+// heldFrom says which of them another run than the given one has in work.
+func (n neighbours) heldFrom(run string) *HeldError {
+	for _, v := range n {
+		if held := v.heldFrom(run); held != nil {
+			return held
+		}
+	}
+	return nil
 }
 
 // shelvesUnder returns the shelves of 2^bits that hold rows of own.

@@ -30,7 +30,6 @@ type view struct {
 	standing []object        // objects of the last listing but leases
 	epoch    int64           // the highest that was ever claimed
 	active   time.Time       // when the holder of epoch last wrote
-	foreign  bool            // only the entries are of interest
 	batches  map[int64]*batchRecord
 	adopted  map[batchItem]bool // payments of batches that are among entries
 }
@@ -84,7 +83,7 @@ func (v *view) refreshFrom(ctx context.Context, st *blob.Store, objects []listed
 			}
 		}
 	}
-	if err == nil && !v.foreign {
+	if err == nil {
 		err = v.readBatches(ctx, st)
 	}
 	if err != nil {
