@@ -17,6 +17,7 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/intake"
 	"github.com/selfalign/selfalign/internal/origin"
+	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // maxIndexes is how many runs' evaluation sets a process holds at a time.
@@ -119,7 +120,40 @@ func (s *Sources) evaluationIndex(ctx context.Context, in MapInput) (*contaminat
 	if !in.Decontaminate {
 		return nil, nil
 	}
+	defer newHeart(ctx).keep()()
 	return s.indexAt(ctx, evaluationKey(in.Dir))
+}
+
+// EvaluationSets is what stage.Deps wants of the sources.
+func EvaluationSets(s *Sources) func(ctx context.Context, key string) (stage.EvaluationSets, error) {
+	return s.evaluationSets
+}
+
+func (s *Sources) evaluationSets(ctx context.Context, key string) (stage.EvaluationSets, error) {
+	index, err := s.indexAt(ctx, key)
+	if err != nil {
+		return stage.EvaluationSets{}, err
+	}
+	return stage.EvaluationSets{Names: setNames(index), Find: func(text string) (sets []string, detail string) {
+		hits := index.Find(text)
+		if len(hits) == 0 {
+			return nil, ""
+		}
+		for _, hit := range hits {
+			sets = append(sets, hit.Set)
+		}
+		return sets, corpus.Named(hits)
+	}}, nil
+}
+
+func setNames(index *contamination.Index) (names []string) {
+	if index == nil {
+		return nil
+	}
+	for _, set := range index.Sets() {
+		names = append(names, set.Name)
+	}
+	return names
 }
 
 // indexAt returns the index of the evaluation sets that are listed under a key.
@@ -134,7 +168,6 @@ func (s *Sources) indexAt(ctx context.Context, at string) (*contamination.Index,
 	}
 	sum := sha256.Sum256(body)
 	key := hex.EncodeToString(sum[:])
-	defer newHeart(ctx).keep()()
 	for {
 		shared, mine := s.evaluation.take(key)
 		if mine {

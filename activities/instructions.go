@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/selfalign/selfalign/internal/corpus"
+	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // Reasons why a selection turns away a pair that is rated well.
@@ -16,21 +17,22 @@ const (
 	reasonInstructionWord = "instruction_word"
 )
 
-// instructionRules returns what says why an instruction is unfit; an empty reason keeps it. The index of evaluation sets is
+// instructionRules returns what says why an instruction is unfit; an empty reason keeps it. Found counts the
+// evaluation sets as it is asked. The index of evaluation sets is
 // built once in a process, whichever of its partitions asks first.
-func (s *Sets) instructionRules(ctx context.Context, w SelectWork) (func(instruction string) (reason, detail string), error) {
-	find := func(string) []corpus.Hit { return nil }
+func (s *Sets) instructionRules(ctx context.Context, w SelectWork) (unfit func(instruction string) (reason, detail string), found map[string]int64, err error) {
+	var clean stage.EvaluationSets
 	if w.Evaluation != "" {
-		index, err := s.Sources.indexAt(ctx, w.Evaluation)
-		if err != nil {
-			return nil, err
+		defer newHeart(ctx).keep()()
+		if clean, err = s.Sources.evaluationSets(ctx, w.Evaluation); err != nil {
+			return nil, nil, err
 		}
-		find = index.Find
 	}
 	words := map[string]bool{}
 	for _, word := range w.InstructionWords {
 		words[strings.ToLower(word)] = true
 	}
+	found = clean.Count()
 	return func(instruction string) (reason, detail string) {
 		if n := utf8.RuneCountInString(instruction); w.MaxInstructionChars > 0 && n > w.MaxInstructionChars {
 			return reasonLongInstruction, fmt.Sprintf("%d characters, at most %d", n, w.MaxInstructionChars)
@@ -38,11 +40,18 @@ func (s *Sets) instructionRules(ctx context.Context, w SelectWork) (func(instruc
 		if word := wordIn(instruction, words); word != "" {
 			return reasonInstructionWord, fmt.Sprintf("%q", word)
 		}
-		if hits := find(instruction); len(hits) > 0 {
-			return corpus.ReasonContaminated, corpus.Named(hits)
+		if clean.Find == nil {
+			return "", ""
+		}
+		sets, detail := clean.Find(instruction)
+		for _, set := range sets {
+			found[set]++
+		}
+		if len(sets) > 0 {
+			return corpus.ReasonContaminated, detail
 		}
 		return "", ""
-	}, nil
+	}, found, nil
 }
 
 // wordIn returns the first of the words that stands in a text, in any case.

@@ -63,6 +63,6 @@ func SummaryOf(r dataset.Receipt) dataset.RangeSummary {
 		From: r.Partition, To: r.Partition + 1,
 		Input: r.Input, Rows: r.Rows, Rejected: r.Rejected, Digest: r.Digest, Bytes: r.Bytes,
 		Reasons: r.Reasons, Histogram: r.Histogram, Lengths: r.Lengths,
-		Usage: r.Usage, InDoubt: r.InDoubt, Reused: r.Reused, Answers: r.Answers,
+		Usage: r.Usage, InDoubt: r.InDoubt, Reused: r.Reused, Answers: r.Answers, Contaminated: r.Contaminated,
 	}
 }

@@ -153,6 +153,7 @@ type SelectWork struct {
 func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResult, error) {
 	var rows []dataset.Example
 	var rejects []dataset.Reject
+	var contaminated map[string]int64
 	for seed, err := range dataset.RowsOf[dataset.Seed](ctx, s.Store, w.Seeds, w.Bits, w.Partition) {
 		if err != nil {
 			return PartitionResult{}, err
@@ -170,10 +171,11 @@ func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResu
 		})
 	}
 	if !w.Ratings.IsZero() {
-		unfit, err := s.instructionRules(ctx, w)
+		unfit, found, err := s.instructionRules(ctx, w)
 		if err != nil {
 			return PartitionResult{}, err
 		}
+		contaminated = found
 		for r, err := range dataset.RowsOf[dataset.Rating](ctx, s.Store, w.Ratings, w.Bits, w.Partition) {
 			if err != nil {
 				return PartitionResult{}, err
@@ -193,7 +195,7 @@ func (s *Sets) SelectPartition(ctx context.Context, w SelectWork) (PartitionResu
 		}
 	}
 	activity.RecordHeartbeat(ctx, len(rows))
-	receipt := dataset.Receipt{Partition: w.Partition, Input: int64(len(rows) + len(rejects))}
+	receipt := dataset.Receipt{Partition: w.Partition, Input: int64(len(rows) + len(rejects)), Contaminated: contaminated}
 	receipt, err := dataset.WritePartition(ctx, s.Store, w.Output, w.Bits, w.Partition, rows, rejects, receipt)
 	if err != nil {
 		return PartitionResult{}, err

@@ -298,6 +298,7 @@ func mapInto[T dataset.Row](ctx context.Context, s *Sources, in MapInput, take f
 		}
 		read := int64(0)
 		tally := told.of(f.Source.Path)
+		tally.Looked(setNames(index))
 		if err := s.mapFile(ctx, rest, f, index, func(item corpus.Item) error {
 			beat.at(1)
 			spiller.Hold(spillMemory / int(s.mapping.Load()))

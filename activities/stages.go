@@ -74,6 +74,9 @@ const worthTelling = 5 * time.Second
 // tell turns an error of the stage into one that the workflow understands.
 func (s *Stages) tell(err error, work stage.Work) error {
 	var failure *stage.Error
+	if _, needed := TroubleOf(err); needed { // evaluation sets that cannot be read
+		return err
+	}
 	if !errors.As(err, &failure) {
 		return fmt.Errorf("%s partition %05d: %w", work.Task, work.Partition, err)
 	}

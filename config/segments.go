@@ -54,7 +54,7 @@ type Decontaminate struct {
 	NGram int `yaml:"ngram" json:"ngram,omitempty" jsonschema:"minimum=8,maximum=50"`
 	// Also keeps out what the seeds hold.
 	Seeds bool `yaml:"seeds" json:"seeds,omitempty"`
-	// Generated instructions are compared too, when the rated pairs are selected.
+	// Generated instructions are compared too, as they are written and so before any is rated.
 	Instructions bool `yaml:"instructions" json:"instructions,omitempty"`
 }
 

@@ -146,7 +146,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	sources := &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase}
 	return &parts{
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
-		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait, Templates: templates}},
+		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait, Templates: templates, Evaluation: activities.EvaluationSets(sources)}},
 		sets:     &activities.Sets{Store: store, Sources: sources},
 		near:     &activities.NearDuplicates{Store: store},
 		sources:  sources,

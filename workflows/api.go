@@ -75,8 +75,11 @@ type SelfTrainInput struct {
 	Search bool       `json:"search"`          // the namespace has the search attributes, so that they may be set
 	Drift  bool       `json:"drift,omitempty"` // compares each curated set with the one before; false in runs begun before there was that
 	// Withdraw cancels a cancelled run's batches at the endpoint; false in runs begun before there was that.
-	Withdraw bool   `json:"withdraw,omitempty"`
-	Resume   *State `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
+	Withdraw bool `json:"withdraw,omitempty"`
+	// Clean keeps instructions that share text with an evaluation set out of A, before any is rated; false in runs begun before
+	// there was that, where a selection does.
+	Clean  bool   `json:"clean,omitempty"`
+	Resume *State `json:"resume,omitempty"` // what earlier executions of this run, or the run it was forked from, reached
 }
 
 // State is what a run carries from one execution to the next: references and counters.

@@ -43,6 +43,7 @@ type world struct {
 	poll    func(in activities.PollInput) (activities.TrainingStatus, error)
 	selects func(s activities.SelectWork)
 	pinned  []activities.EvaluationInput
+	old     bool      // the run was begun before instructions were held against evaluation sets as they are written
 	near    *fakeNear // nil: one that drops nothing
 	judge   eval.Calibration
 	submits []activities.SubmitInput
@@ -296,7 +297,7 @@ func spec() config.Run {
 // play runs SelfTrain from execution to execution until it ends for good.
 func (w *world) play(t *testing.T, spec config.Run, during func(env *testsuite.TestWorkflowEnvironment, iteration int)) (Status, error) {
 	t.Helper()
-	in := SelfTrainInput{Spec: spec, Digest: "spec", Queue: "selfalign", Withdraw: true}
+	in := SelfTrainInput{Spec: spec, Digest: "spec", Queue: "selfalign", Withdraw: true, Clean: !w.old}
 	for range 10 {
 		env := w.env(t)
 		iteration := 0

@@ -219,6 +219,9 @@ func (r *run) augment(ctx workflow.Context, training dataset.Ref) error {
 		Model: backward, Sampling: sampling(a.Sampling), Samples: 1, Attempts: a.Attempts,
 		Prompt: r.in.Spec.Prompts.Backtranslate, Iteration: r.st.Iteration,
 	}
+	if r.in.Clean {
+		work.Evaluation = r.cleanOf(work.Output).Key
+	}
 	candidates, err := r.ask(ctx, "augment", work, dataset.KindCandidates)
 	if err != nil {
 		return err
@@ -271,6 +274,11 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		if err := r.ready(ctx, r.key(name), &work.Model); err != nil {
 			return "", err
 		}
+		if work.Evaluation != "" {
+			if err := r.pin(ctx, r.cleanOf(work.Output)); err != nil {
+				return "", err
+			}
+		}
 		model := work.Model
 		in := StageInput{
 			Run: r.name, Stage: r.key(name), Queue: r.in.Queue, Work: activities.Work{Ask: &work}, Bits: work.Input.Bits,
@@ -310,7 +318,7 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 		Output: r.dir(t, dataset.KindTraining), Bits: bits, HeldTo: r.st.HeldTo,
 	}
 	clean := r.cleanOf(work.Output)
-	if !ratings.IsZero() && clean.Decontaminate.On() && clean.Decontaminate.Instructions {
+	if !ratings.IsZero() {
 		work.Evaluation = clean.Key
 	}
 	parents := []dataset.Ref{r.st.Seeds}
@@ -326,9 +334,7 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	err := r.step(ctx, "select", "rows", func(ctx workflow.Context, _ int) (string, error) {
 		r.expect(in.Stage, input)
 		if work.Evaluation != "" {
-			var sources *activities.Sources
-			list := bulk(ctx, QueueName(r.in.Queue, RoleCPU), "list evaluation sets")
-			if err := workflow.ExecuteActivity(list, sources.PinEvaluation, clean).Get(ctx, nil); err != nil {
+			if err := r.pin(ctx, clean); err != nil {
 				return "", err
 			}
 		}
@@ -339,13 +345,24 @@ func (r *run) selectTraining(ctx workflow.Context, t int, ratings dataset.Ref) (
 	return made, err
 }
 
-// cleanOf names what the instructions of a training set must not share an n-gram with.
-func (r *run) cleanOf(training string) activities.EvaluationInput {
-	clean := activities.EvaluationInput{Key: training + "/evaluation.json", Decontaminate: r.in.Spec.Decontaminate}
-	if clean.Decontaminate.Seeds {
+// cleanOf names what the instructions of a dataset must not share an n-gram with; without a key that is nothing.
+func (r *run) cleanOf(dir string) activities.EvaluationInput {
+	d := r.in.Spec.Decontaminate
+	if !d.On() || !d.Instructions {
+		return activities.EvaluationInput{}
+	}
+	clean := activities.EvaluationInput{Key: dir + "/evaluation.json", Decontaminate: d}
+	if d.Seeds {
 		clean.Seeds = r.in.Spec.Seeds
 	}
 	return clean
+}
+
+// pin writes down which files the evaluation sets are.
+func (r *run) pin(ctx workflow.Context, clean activities.EvaluationInput) error {
+	var sources *activities.Sources
+	list := bulk(ctx, QueueName(r.in.Queue, RoleCPU), "list evaluation sets")
+	return workflow.ExecuteActivity(list, sources.PinEvaluation, clean).Get(ctx, nil)
 }
 
 // finetune trains one model from the base model and waits until it answers. A job that failed is submitted anew after a

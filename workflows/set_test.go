@@ -12,6 +12,7 @@ import (
 	"github.com/selfalign/selfalign/activities"
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/stage"
 )
 
 // A threshold set while a selection is made holds for the next one; the set that is made tells the one it was made with.
@@ -38,38 +39,48 @@ func TestThresholdOfASetIsTheOneItWasMadeWith(t *testing.T) {
 	}
 }
 
-// Instructions are held against the evaluation sets where a run says so: their list is pinned before each selection from
-// ratings, and a run begun before there was that setting goes on without.
+// Instructions are held against the evaluation sets where a run says so: their list is pinned before they are written, which is
+// before any is rated, and before each selection. A run begun before there was that goes on as it began.
 func TestInstructionsAreHeldAgainstEvaluationSets(t *testing.T) {
 	t.Parallel()
-	for _, on := range []bool{false, true} {
+	for _, tt := range []struct {
+		on, old bool
+		pins    []string
+	}{
+		{on: true, pins: []string{"00/candidates", "01/training", "02/training"}},
+		{on: true, old: true, pins: []string{"01/training", "02/training"}},
+		{},
+	} {
 		w := newWorld(1, 5)
+		w.old = tt.old
 		var mu sync.Mutex
-		var got []string
+		used := map[string]bool{}
 		w.selects = func(s activities.SelectWork) {
 			mu.Lock()
 			defer mu.Unlock()
-			got = append(got, s.Evaluation)
+			used[s.Evaluation] = true
+		}
+		w.ask = func(work stage.Work) (activities.PartitionResult, error) {
+			mu.Lock()
+			used[work.Evaluation] = true
+			mu.Unlock()
+			return w.done(work.Output, work.Partition, w.rows, w.rows, w.rows), nil
 		}
 		s := spec()
-		s.Decontaminate = config.Decontaminate{NGram: 13, Seeds: true, Instructions: on}
+		s.Decontaminate = config.Decontaminate{NGram: 13, Seeds: true, Instructions: tt.on}
 		s.Curate.MaxInstructionChars = 500
 		if _, err := w.play(t, s, func(*testsuite.TestWorkflowEnvironment, int) {}); err != nil {
 			t.Fatal(err)
 		}
-		var want []string
+		var got []string
 		for _, in := range w.pinned {
-			if len(in.Seeds) != len(s.Seeds) || in.Decontaminate.NGram != 13 {
-				t.Errorf("pinned %+v", in)
+			if len(in.Seeds) != len(s.Seeds) || in.Decontaminate.NGram != 13 || !used[in.Key] {
+				t.Errorf("pinned %+v, used %v", in, used)
 			}
-			want = append(want, in.Key)
+			got = append(got, strings.TrimSuffix(strings.TrimPrefix(in.Key, "runs/demo/"), "/evaluation.json"))
 		}
-		if on != (len(want) == s.Iterations) {
-			t.Errorf("%v: pinned %v", on, want)
-		}
-		seen := slices.DeleteFunc(slices.Compact(got), func(key string) bool { return key == "" })
-		if !slices.Equal(seen, want) {
-			t.Errorf("%v: selected with %v, pinned %v", on, seen, want)
+		if !slices.Equal(got, tt.pins) || len(used) != len(tt.pins)+1 { // and nothing, where M_0 or a judge is asked
+			t.Errorf("%+v: pinned %v, used %v", tt, got, used)
 		}
 	}
 }

@@ -88,6 +88,7 @@ func summarize(from, to int, receipts []Receipt) (RangeSummary, error) {
 		s.InDoubt = s.InDoubt.Add(r.InDoubt)
 		s.Answers = s.Answers.Add(r.Answers)
 		s.Reasons = addCounts(s.Reasons, r.Reasons)
+		s.Contaminated = addCounts(s.Contaminated, r.Contaminated)
 		s.Histogram = addCounts(s.Histogram, r.Histogram)
 		s.Lengths = addMoments(s.Lengths, r.Lengths)
 	}
@@ -165,7 +166,7 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 	m.Format = manifestFormat
 	expected := m.Input
 	m.Input, m.Rows, m.Rejected, m.Bytes = 0, 0, 0, 0
-	m.Reasons, m.Histogram, m.Lengths, m.Answers = nil, nil, nil, Answers{}
+	m.Reasons, m.Histogram, m.Lengths, m.Answers, m.Contaminated = nil, nil, nil, Answers{}, nil
 	m.Ranges = slices.Clone(ranges)
 	slices.SortFunc(m.Ranges, func(a, b RangeSummary) int { return a.From - b.From })
 	if len(m.Columns) == 0 {
@@ -192,6 +193,7 @@ func complete(ctx context.Context, st *blob.Store, m Manifest, ranges []RangeSum
 		m.Bytes += r.Bytes
 		m.Answers = m.Answers.Add(r.Answers)
 		m.Reasons = addCounts(m.Reasons, r.Reasons)
+		m.Contaminated = addCounts(m.Contaminated, r.Contaminated)
 		m.Histogram = addCounts(m.Histogram, r.Histogram)
 		m.Lengths = addMoments(m.Lengths, r.Lengths)
 	}

@@ -58,6 +58,13 @@ func (t Tally) Check() error {
 	return nil
 }
 
+// Looked says which evaluation sets pieces are held against: one that nothing is found of has a count too.
+func (t *Tally) Looked(sets []string) {
+	for _, set := range sets {
+		t.Contaminated = addCounts(t.Contaminated, map[string]int64{set: 0})
+	}
+}
+
 // Kept counts a row that goes on, with its length in characters.
 func (t *Tally) Kept(chars int, masked map[string]int64) {
 	t.Pieces++

@@ -84,6 +84,8 @@ type Receipt struct {
 	RejectedDigest string `json:"rejected_digest,omitempty"` // of the rows turned away, in order; names their object
 
 	Answers Answers `json:"answers,omitzero"` // of models, that the rows were made of or turned away for
+
+	Contaminated map[string]int64 `json:"contaminated,omitempty"` // evaluation set → rows turned away since their instruction shares an n-gram with it
 }
 
 // Answers counts what became of a model's answers, all attempts together. Refusals of the endpoint are none.
@@ -123,6 +125,8 @@ type RangeSummary struct {
 	Reused    int64              `json:"reused"`
 	Key       string             `json:"key"` // the range manifest with every receipt
 	Answers   Answers            `json:"answers,omitzero"`
+
+	Contaminated map[string]int64 `json:"contaminated,omitempty"`
 }
 
 // Manifest describes a dataset. It is written last: a dataset without one does not exist.
@@ -149,6 +153,8 @@ type Manifest struct {
 	Ranges      []RangeSummary     `json:"ranges"`            // where every partition's receipt is found
 	Lengths     map[string]Moments `json:"lengths,omitempty"` // characters, by text column
 	Answers     Answers            `json:"answers,omitzero"`
+
+	Contaminated map[string]int64 `json:"contaminated,omitempty"` // as of Receipt
 }
 
 // Moments are the sums from which a mean and a standard deviation follow. They add up exactly, in any order.

@@ -120,7 +120,7 @@ func (b *builder) datasets() error {
 		}
 		b.made = append(b.made, madeSet{w.name, w.ref, m})
 		names[w.ref.Dir] = w.name
-		b.d.Flow = append(b.d.Flow, Flow{Name: w.name, In: m.Input, Out: m.Rows, Rejected: m.Rejected})
+		b.d.Flow = append(b.d.Flow, Flow{Name: w.name, In: m.Input, Out: m.Rows, Rejected: m.Rejected, Contaminated: m.Contaminated})
 		if w.set != "" {
 			b.d.Sets = append(b.d.Sets, Set{
 				Name: w.set, Rows: m.Rows, Paper: w.paper,

@@ -120,6 +120,8 @@ type Flow struct {
 	In       int64  `json:"in"`
 	Out      int64  `json:"out"`
 	Rejected int64  `json:"rejected"`
+	// Contaminated counts, by evaluation set, the rejected rows whose instruction shares an n-gram with it; 0: it was looked for.
+	Contaminated map[string]int64 `json:"contaminated,omitempty"`
 }
 
 // Length is a mean and a standard deviation in characters.

@@ -120,6 +120,10 @@ func TestEvidence(t *testing.T) {
 	if f.Set != stepSegments || len(f.Sources) != 2 || f.Total.Documents != 97 || f.Rows != 420 {
 		t.Errorf("%+v", f)
 	}
+	steps, sets := contamination(d)
+	if got := fmt.Sprint(steps, sets); got != "[Segments Instructions written] [{alpaca_eval [2 4]} {gsm8k [-1 0]}]" {
+		t.Errorf("found of evaluation sets: %s", got)
+	}
 	for _, s := range funnelSteps(f) {
 		if s.Count > s.Most {
 			t.Errorf("%+v", s)

@@ -37,6 +37,9 @@ func commit[T dataset.Row](t *testing.T, st *blob.Store, dir string, bits int, m
 	}
 	for p := range 1 << bits {
 		receipt := dataset.Receipt{Partition: p, Input: int64(len(byPart[p]) + len(away[p]))}
+		if m.Kind == dataset.KindCandidates {
+			receipt.Contaminated = map[string]int64{"alpaca_eval": int64(p % 2), "gsm8k": 0}
+		}
 		if _, err := dataset.WritePartition(t.Context(), st, dir, bits, p, byPart[p], away[p], receipt); err != nil {
 			t.Fatal(err)
 		}

@@ -236,9 +236,65 @@ func lost(counts ...map[string]int64) string {
 
 func reasonsOf(t dataset.Tally) string { return lost(t.Whole, t.Rejected) }
 
-// contamination says which evaluation sets segments shared n-grams with.
-func contamination(f Funnel) string {
-	return countsOf("Kept out for sharing text with evaluation sets: ", f.Total.Contaminated)
+// heldOut is how often an evaluation set was found, in each step that looked for it.
+type heldOut struct {
+	Set   string
+	Found []int64 // by step; -1: it was not looked for there
+}
+
+// contamination returns the steps that looked for evaluation sets and what each found: a row that is found in two sets counts for
+// both. Without steps nothing was looked for.
+func contamination(d Data) (steps []string, sets []heldOut) {
+	var counts []map[string]int64
+	names := map[string]bool{}
+	take := func(step string, count map[string]int64) {
+		if len(count) == 0 {
+			return
+		}
+		steps, counts = append(steps, step), append(counts, count)
+		for name := range count {
+			names[name] = true
+		}
+	}
+	for _, f := range d.Funnels {
+		take(f.Set, f.Total.Contaminated)
+	}
+	for _, f := range d.Flow {
+		take(f.Name, f.Contaminated)
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if len(sets) == maxSources {
+			break
+		}
+		row := heldOut{Set: clip(name, 80)}
+		for _, count := range counts {
+			n, looked := count[name]
+			if !looked {
+				n = -1
+			}
+			row.Found = append(row.Found, n)
+		}
+		sets = append(sets, row)
+	}
+	return steps, sets
+}
+
+// heldOutTable is contamination for the page.
+func heldOutTable(d Data) (t struct {
+	Steps []string
+	Sets  []heldOut
+},
+) {
+	t.Steps, t.Sets = contamination(d)
+	return t
+}
+
+// looked writes a count that is -1 where nobody counted.
+func looked(n int64) string {
+	if n < 0 {
+		return "–"
+	}
+	return num(n)
 }
 
 // masked says what was masked in segments.

@@ -98,6 +98,17 @@ func tables(d Data) (out []table) {
 	for _, f := range d.Funnels {
 		out = append(out, sourcesTable(f))
 	}
+	if steps, sets := contamination(d); len(steps) > 0 {
+		t := table{title: "Kept out for sharing text with an evaluation set", texts: 1, head: append([]string{"set"}, steps...)}
+		for _, s := range sets {
+			cells := []string{plain(s.Set, 44)}
+			for _, n := range s.Found {
+				cells = append(cells, looked(n))
+			}
+			t.add(cells...)
+		}
+		out = append(out, t)
+	}
 	if rounds := tried(d); len(rounds) > 0 {
 		out = append(out, judgesTable(rounds))
 	}

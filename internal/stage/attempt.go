@@ -35,7 +35,8 @@ type attempt[In, Out dataset.Row, Value any] struct {
 	slots    []slot[Value] // of row i: from i × Samples
 	window   *window
 	seats    *table
-	byPost   bool // what is asked now travels in a batch, at its price
+	byPost   bool           // what is asked now travels in a batch, at its price
+	clean    EvaluationSets // where Find is nil nothing is looked for
 
 	proved atomic.Bool  // the endpoint has answered in this way
 	blind  atomic.Int32 // refusals before it did
@@ -126,6 +127,11 @@ func (a *attempt[In, Out, Value]) prepare(ctx context.Context) (err error) {
 		return &Error{
 			Class: ClassPrice, Err: fmt.Errorf("provider %s has no price for model %s", w.Model.Provider, w.Model.Name),
 			Way: "add the price to the worker's settings, or give the budget in calls or tokens",
+		}
+	}
+	if w.Evaluation != "" && a.task.written != nil {
+		if a.clean, err = a.deps.Evaluation(ctx, w.Evaluation); err != nil {
+			return err
 		}
 	}
 	if a.rows, err = dataset.ReadPartition[In](ctx, a.deps.Store, w.Input.Dir, w.Partition); err != nil {
@@ -295,7 +301,7 @@ func (a *attempt[In, Out, Value]) settled(i int) {
 		a.tally.Reused++
 	}
 	out, ok := a.made(unit)
-	if !ok {
+	if sets, _ := a.found(out, ok); !ok || len(sets) > 0 {
 		a.tally.Rejected++
 		return
 	}
@@ -345,17 +351,39 @@ func (a *attempt[In, Out, Value]) made(unit int) (out Out, ok bool) {
 	return a.task.row(in, values, how), true
 }
 
+// ReasonContaminated is that of a row whose written text shares an n-gram with an evaluation set.
+const ReasonContaminated = "contaminated"
+
+// found returns the evaluation sets that what was written for a row is found in.
+func (a *attempt[In, Out, Value]) found(out Out, ok bool) (sets []string, detail string) {
+	if !ok || a.clean.Find == nil {
+		return nil, ""
+	}
+	return a.clean.Find(a.task.written(out))
+}
+
 // commit writes the partition.
 func (a *attempt[In, Out, Value]) commit(ctx context.Context) (Result, error) {
 	var rows []Out
 	var rejects []dataset.Reject
+	contaminated := a.clean.Count()
 	for i := range a.left {
-		if out, ok := a.made(i); ok {
+		out, ok := a.made(i)
+		sets, detail := a.found(out, ok)
+		if ok && len(sets) == 0 {
 			rows = append(rows, out)
 			continue
 		}
 		r := a.task.reject(a.of(i))
 		r.Stage = a.task.name
+		if ok {
+			r.Reason, r.Detail, r.Instruction = ReasonContaminated, detail, a.task.written(out)
+			for _, set := range sets {
+				contaminated[set]++
+			}
+			rejects = append(rejects, r)
+			continue
+		}
 		for _, s := range a.samples(i) {
 			if s.outcome.state == rejected {
 				r.Reason, r.Detail = s.outcome.reason, s.outcome.detail
@@ -370,6 +398,7 @@ func (a *attempt[In, Out, Value]) commit(ctx context.Context) (Result, error) {
 	paid := a.book.Paid()
 	receipt := dataset.Receipt{
 		Input: int64(len(a.left)), Usage: paid.Spent, InDoubt: paid.InDoubt, Reused: a.snapshot().Reused, Answers: a.answers(),
+		Contaminated: contaminated,
 	}
 	w := a.work
 	receipt, err := dataset.WritePartition(ctx, a.deps.Store, w.Output, w.Input.Bits, w.Partition, rows, rejects, receipt)

@@ -38,24 +38,25 @@ const DefaultInFlight = 64
 
 // Work is a task over one partition.
 type Work struct {
-	Task      string           `json:"task"` // one of Tasks
-	Run       string           `json:"run"`  // for logs
-	Input     dataset.Ref      `json:"input"`
-	Output    string           `json:"output"`    // folder of the dataset that is made; who pays, in the ledger
-	Partition int              `json:"partition"` // of input and output alike
-	Model     dataset.ModelRef `json:"model"`
-	Sampling  Sampling         `json:"sampling"`
-	Samples   int              `json:"samples"`          // answers wanted to each question; 0: 1
-	Attempts  int              `json:"attempts"`         // times that a question is asked until its answer can be read; 0: 1
-	Prompt    string           `json:"prompt"`           // text of the user's template; "" is the embedded one
-	Method    string           `json:"method,omitempty"` // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
-	Rubric    string           `json:"rubric,omitempty"` // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
-	Iteration int              `json:"iteration"`        // goes into the rows
-	InFlight  int              `json:"in_flight"`        // its share of calls in flight, see seats.go; 0: DefaultInFlight
-	Budget    Budget           `json:"budget"`
-	Delivery  string           `json:"delivery,omitempty"` // how questions reach the endpoint; "" is DeliveryLive
-	Within    time.Duration    `json:"within,omitempty"`   // deadline of the whole stage, from its beginning; 0: none
-	Until     time.Time        `json:"until,omitzero"`     // the same as a moment: what no batch would bring by then is asked live
+	Task       string           `json:"task"` // one of Tasks
+	Run        string           `json:"run"`  // for logs
+	Input      dataset.Ref      `json:"input"`
+	Output     string           `json:"output"`    // folder of the dataset that is made; who pays, in the ledger
+	Partition  int              `json:"partition"` // of input and output alike
+	Model      dataset.ModelRef `json:"model"`
+	Sampling   Sampling         `json:"sampling"`
+	Samples    int              `json:"samples"`          // answers wanted to each question; 0: 1
+	Attempts   int              `json:"attempts"`         // times that a question is asked until its answer can be read; 0: 1
+	Prompt     string           `json:"prompt"`           // text of the user's template; "" is the embedded one
+	Method     string           `json:"method,omitempty"` // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
+	Rubric     string           `json:"rubric,omitempty"` // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
+	Iteration  int              `json:"iteration"`        // goes into the rows
+	InFlight   int              `json:"in_flight"`        // its share of calls in flight, see seats.go; 0: DefaultInFlight
+	Budget     Budget           `json:"budget"`
+	Delivery   string           `json:"delivery,omitempty"`   // how questions reach the endpoint; "" is DeliveryLive
+	Evaluation string           `json:"evaluation,omitempty"` // backtranslate: key of the evaluation sets that instructions share nothing with; "": any may stay
+	Within     time.Duration    `json:"within,omitempty"`     // deadline of the whole stage, from its beginning; 0: none
+	Until      time.Time        `json:"until,omitzero"`       // the same as a moment: what no batch would bring by then is asked live
 
 	chat string // digest of the chat template that questions are rendered with; "": none
 }
@@ -125,9 +126,27 @@ type Deps struct {
 	// BatchPoll is the longest time between two looks at a batch. 0: 30 s.
 	BatchPoll time.Duration
 
+	// Evaluation returns the evaluation sets that are listed under a key. Errors are told as they are. nil where no work names any.
+	Evaluation func(ctx context.Context, key string) (EvaluationSets, error)
+
 	batchSizes batch.Sizes // tests cut sooner
 	render     func([]llm.Message) (string, error)
 	post       *post // nil: questions are asked live
+}
+
+// EvaluationSets are texts that training data must not hold.
+type EvaluationSets struct {
+	Names []string
+	Find  func(text string) (sets []string, detail string) // those that a text shares an n-gram with, and how a reject says so
+}
+
+// Count returns a count of each set, from 0: that nothing was found is worth knowing.
+func (s EvaluationSets) Count() map[string]int64 {
+	count := make(map[string]int64, len(s.Names))
+	for _, name := range s.Names {
+		count[name] = 0
+	}
+	return count
 }
 
 // Run does the work, unless the output stands: then its receipt is returned at once. progress, which may be nil, is called

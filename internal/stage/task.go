@@ -58,6 +58,7 @@ type task[In, Out dataset.Row, Value any] struct {
 	row     func(in In, answers []Value, w made) Out      // of all samples together; answers: at least one
 	each    func(in In, sample int, v Value, w made) Out  // instead of row: each sample, counted from 1, is a row of its own
 	score   func(Out) float64                             // nil: rows have none
+	written func(Out) string                              // text of the model's that evaluation sets must not hold; nil: none
 	makeDo  func(Value) bool                              // the value is second best; nil: none is
 	reject  func(in In, sample int) dataset.Reject        // fills in what the row was; sample counts where each is set
 }
@@ -80,6 +81,7 @@ var backtranslate = &task[dataset.Segment, dataset.Candidate, string]{
 			Generator: w.revision, Prompt: w.template,
 		}
 	},
+	written: func(c dataset.Candidate) string { return c.Instruction },
 	reject: func(s dataset.Segment, _ int) dataset.Reject {
 		return dataset.Reject{ID: s.ID, Text: s.Text, Source: s.Source, Document: s.Document, Offset: s.Offset}
 	},

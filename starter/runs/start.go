@@ -122,7 +122,7 @@ type Started struct {
 // ConflictError. The spec must be prepared.
 func (c *Client) Start(ctx context.Context, spec config.Run, resume *workflows.State) (Started, error) {
 	in := workflows.SelfTrainInput{Spec: spec, Digest: config.Digest(spec), Queue: c.Queue, Resume: resume}
-	in.Search, in.Drift, in.Withdraw = c.hasSearchAttributes(ctx), true, true
+	in.Search, in.Drift, in.Withdraw, in.Clean = c.hasSearchAttributes(ctx), true, true, true
 	return launch(ctx, c, spec.Name, workflows.TypeSelfTrain, in, in.Digest, summary, func(standing workflows.SelfTrainInput) error {
 		if standing.Digest == in.Digest && (standing.Resume == nil) == (resume == nil) && (resume == nil || standing.Resume.Iteration == resume.Iteration) {
 			return nil
@@ -240,7 +240,7 @@ func madeBefore(parent, spec config.Run) []string {
 		switch {
 		case d == "data.tasks_in_work": // only how fast
 		case top == "seeds", top == "documents", top == "segments", top == "data", top == "near_duplicates", d == "model.base",
-			top == "decontaminate" && d != "decontaminate.instructions":
+			top == "decontaminate" && (d != "decontaminate.instructions" || parent.Decontaminate.Instructions): // what A lost does not come back
 			out = append(out, d)
 		case d == "gate" && heldOut(parent) != heldOut(spec):
 			out = append(out, "gate.holdout")
