@@ -102,7 +102,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		case config.BackendSlurm:
 			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
 		case config.BackendKubernetes:
-			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace}, store)
+			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace, Keep: t.Keep}, store)
 		case config.BackendSageMaker:
 			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour, Keep: t.Keep}, store)
 		case config.BackendHTTP:

@@ -21,8 +21,10 @@ type cluster struct {
 	made  []string // keys of jobs that were created
 	kind  string
 	patch []string
-	// loseCreate has the reply to the next create be lost.
-	loseCreate bool
+	// loseCreate has the reply to the next create be lost, loseDelete that to the next delete.
+	loseCreate, loseDelete bool
+	// denyDelete refuses to delete, as where the role lacks the verb.
+	denyDelete bool
 }
 
 type running struct {
@@ -68,6 +70,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		j.fate = j.told.BaseModel
 		c.jobs[name] = j
 		c.made = append(c.made, j.told.Key)
+		meta["uid"] = fmt.Sprintf("uid-%d", len(c.made))
 		if c.loseCreate {
 			c.loseCreate = false
 			panic(http.ErrAbortHandler)
@@ -91,6 +94,29 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		c.patch = append(c.patch, name)
 		_ = json.NewEncoder(w).Encode(j.object(c.kind))
+	case strings.HasPrefix(r.URL.Path, jobs+"/") && r.Method == http.MethodDelete:
+		var options struct {
+			Kind, APIVersion, PropagationPolicy string
+			Preconditions                       struct{ UID string }
+		}
+		if err := json.NewDecoder(r.Body).Decode(&options); err != nil || options.Kind != "DeleteOptions" || options.PropagationPolicy != "Background" {
+			fail(http.StatusBadRequest, "BadRequest", fmt.Sprint(options, err))
+			return
+		}
+		if uid := c.jobs[name].body["metadata"].(map[string]any)["uid"]; options.Preconditions.UID != uid {
+			fail(http.StatusConflict, "Conflict", fmt.Sprintf("the UID in the precondition (%s) does not match the UID in record (%s)", options.Preconditions.UID, uid))
+			return
+		}
+		if c.denyDelete {
+			fail(http.StatusForbidden, "Forbidden", `jobs.batch is forbidden: User "w" cannot delete resource "jobs"`)
+			return
+		}
+		delete(c.jobs, name)
+		if c.loseDelete {
+			c.loseDelete = false
+			panic(http.ErrAbortHandler)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 	case r.URL.Path == pods && r.Method == http.MethodGet:
 		_, name, _ := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
 		items := []any{}

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ type Config struct {
 	Kubeconfig string
 	// Namespace of jobs; "" is the kubeconfig's, or the worker's own.
 	Namespace string
+	// Keep leaves ended jobs in the cluster, until their ttl is over.
+	Keep bool
 	// Retry changes how patiently the API server is asked, for tests.
 	Retry rest.Config
 }
@@ -50,13 +53,14 @@ const (
 // ended is how long a job stands after its end where the template says nothing: longer than any wait for the next look.
 const ended = 7 * 24 * time.Hour
 
-// Backend implements finetune.Backend. A job's id is its name in the cluster, finetune.Job.Name.
+// Backend implements finetune.Backend. A job's id is its name in the cluster, which follows from its key.
 type Backend struct {
 	kind     kind
 	template map[string]any
 	place    string // namespace
 	api      *rest.Client
 	store    *blob.Store
+	keep     bool
 }
 
 var _ finetune.Backend = (*Backend)(nil)
@@ -66,7 +70,7 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if store == nil {
 		return nil, errors.New("kubernetes: no store")
 	}
-	b := &Backend{store: store}
+	b := &Backend{store: store, keep: cfg.Keep}
 	if err := yaml.Unmarshal([]byte(cfg.Template), &b.template); err != nil {
 		return nil, fmt.Errorf("kubernetes: template: %w", err)
 	}
@@ -98,6 +102,7 @@ type kind struct {
 	containers func(spec map[string]any) []map[string]any
 	stop       map[string]any // merged into spec to end a job
 	pods       string         // label whose value is the job's name
+	name       func(key string) string
 	ttl        bool
 }
 
@@ -105,7 +110,7 @@ var kinds = map[string]kind{
 	"Job": {
 		version: "batch/v1", path: "/apis/batch/v1/namespaces/%s/jobs", containers: containersOfJob,
 		// A deadline that has passed ends the pods, and the job counts as failed, so that its ttl runs.
-		stop: map[string]any{"activeDeadlineSeconds": 1}, pods: "batch.kubernetes.io/job-name", ttl: true,
+		stop: map[string]any{"activeDeadlineSeconds": 1}, pods: "batch.kubernetes.io/job-name", name: finetune.NameOf, ttl: true,
 	},
 	"TrainJob": {
 		version: "trainer.kubeflow.org/v1alpha1", path: "/apis/trainer.kubeflow.org/v1alpha1/namespaces/%s/trainjobs",
@@ -117,8 +122,20 @@ var kinds = map[string]kind{
 			}
 			return []map[string]any{trainer}
 		},
-		stop: map[string]any{"suspend": true}, pods: "jobset.sigs.k8s.io/jobset-name",
+		stop: map[string]any{"suspend": true}, pods: "jobset.sigs.k8s.io/jobset-name", name: shortName,
 	},
+}
+
+// shortName begins with a letter and has at most 33 characters: a TrainJob's name is a DNS label of RFC 1035, and JobSet takes none
+// whose pods, NAME-dataset-initializer-0-0-abcde at the longest, would have names of more than 63.
+func shortName(key string) string {
+	const digest, slug = 12, 20
+	name := finetune.NameOf(key)
+	words, sum := strings.TrimSuffix(name[:len(name)-digest], "-"), name[len(name)-digest:]
+	if words == "" || words[0] < 'a' {
+		words = strings.TrimSuffix("t-"+words, "-")
+	}
+	return strings.TrimSuffix(words[:min(len(words), slug)], "-") + "-" + sum
 }
 
 func containersOfJob(spec map[string]any) (out []map[string]any) {
@@ -167,7 +184,7 @@ func (b *Backend) manifest(job finetune.Job, told string) (map[string]any, error
 		return nil, errors.New("kubernetes: template: no spec")
 	}
 	meta := child(m, "metadata")
-	meta["name"], meta["namespace"] = job.Name(), b.place
+	meta["name"], meta["namespace"] = b.kind.name(job.Key), b.place
 	delete(meta, "generateName")
 	child(meta, "labels")[labelManaged] = "selfalign"
 	maps.Copy(child(meta, "annotations"), map[string]any{annotationKey: job.Key, annotationFiles: job.Artifacts})
@@ -207,9 +224,9 @@ func (b *Backend) Submit(ctx context.Context, job finetune.Job) (string, error) 
 		if errors.As(err, &e) && e.Class == finetune.ClassNotFound {
 			e.Class = finetune.ClassPermanent // the namespace or the kind is not there
 		}
-		return "", fmt.Errorf("submit fine-tuning job %s: %w", job.Name(), err)
+		return "", fmt.Errorf("submit fine-tuning job %s: %w", b.kind.name(job.Key), err)
 	}
-	return job.Name(), nil
+	return b.kind.name(job.Key), nil
 }
 
 func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
@@ -223,7 +240,7 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
 		return err
 	}
 	told := Spec{
-		Format: 1, Key: job.Key, Name: job.Name(), BaseModel: job.BaseModel, Suffix: job.Suffix, Examples: job.Examples, Hyper: job.Hyper,
+		Format: 1, Key: job.Key, Name: b.kind.name(job.Key), BaseModel: job.BaseModel, Suffix: job.Suffix, Examples: job.Examples, Hyper: job.Hyper,
 		Seed: job.Seed, TrainingFile: b.store.URI(job.Training), Artifacts: b.store.URI(job.Artifacts),
 	}
 	var err error
@@ -252,19 +269,29 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
 	return err
 }
 
-// stands returns nil where the job is there and is the key's.
+// stands returns nil where the job is there and is the key's, or was and is written down. The cluster is asked first: who
+// removes a job writes the record before.
 func (b *Backend) stands(ctx context.Context, job finetune.Job) error {
-	o, err := b.get(ctx, job.Name())
-	if err == nil && o.Metadata.Annotations[annotationKey] != job.Key {
-		err = &finetune.Error{Class: finetune.ClassPermanent, Code: "key_taken", Message: "a job named " + job.Name() + " is there and belongs to somebody else"}
+	id := b.kind.name(job.Key)
+	o, err := b.get(ctx, id)
+	key := o.Metadata.Annotations[annotationKey]
+	if finetune.ClassOf(err) == finetune.ClassNotFound {
+		var r record
+		r, err = b.recorded(ctx, id)
+		key = r.Key
+	}
+	if err == nil && key != job.Key {
+		err = &finetune.Error{Class: finetune.ClassPermanent, Code: "key_taken", Message: "a job named " + id + " is there and belongs to somebody else"}
 	}
 	return err
 }
 
-// Cancel implements finetune.Backend. The job stays, marked, until its ttl is over.
+// Cancel implements finetune.Backend. The job stays, marked.
 func (b *Backend) Cancel(ctx context.Context, id string) error {
 	o, err := b.get(ctx, id)
-	if err == nil && !o.state().Terminal() {
+	if finetune.ClassOf(err) == finetune.ClassNotFound {
+		_, err = b.recorded(ctx, id)
+	} else if err == nil && !o.state().Terminal() {
 		raw, marshalErr := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{annotationStop: "true"}}, "spec": b.kind.stop})
 		if marshalErr != nil {
 			return &finetune.Error{Class: finetune.ClassPermanent, Message: "encode patch", Err: marshalErr}
@@ -287,10 +314,16 @@ func (b *Backend) path(id string) string {
 	return path
 }
 
+var errNoSuchID = &finetune.Error{Class: finetune.ClassNotFound, Message: "no job has such an id"}
+
+func validID(id string) bool {
+	return id != "" && len(id) <= 63 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
 func (b *Backend) get(ctx context.Context, id string) (object, error) {
 	var o object
-	if id == "" || len(id) > 63 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return o, &finetune.Error{Class: finetune.ClassNotFound, Message: "no job has such an id"}
+	if !validID(id) {
+		return o, errNoSuchID
 	}
 	err := b.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: b.path(id), Into: &o})
 	if err == nil && o.Metadata.Name != id {
@@ -299,10 +332,14 @@ func (b *Backend) get(ctx context.Context, id string) (object, error) {
 	return o, err
 }
 
+// maxLog bounds what is read of a log, in bytes: 200 lines of 16 KiB, at which runtimes cut them. The kubelet counts it from the
+// first of the lines asked for, so that a lower bound would lose the newest.
+const maxLog = 4 << 20
+
 // logOf returns the end of a pod's log; nothing where it cannot be had.
 func (b *Backend) logOf(ctx context.Context, p pod) []byte {
 	var raw []byte
-	q := url.Values{"tailLines": {"200"}, "limitBytes": {"65536"}}
+	q := url.Values{"tailLines": {"200"}, "limitBytes": {strconv.Itoa(maxLog)}}
 	if name := p.container(); name != "" {
 		q.Set("container", name)
 	}

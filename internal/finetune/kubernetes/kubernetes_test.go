@@ -94,6 +94,16 @@ func TestConformance(t *testing.T) {
 						}
 						return n
 					},
+					Left: func(_ *testing.T, key string) (left []string) {
+						c.mu.Lock()
+						defer c.mu.Unlock()
+						for name, j := range c.jobs {
+							if j.told.Key == key {
+								left = append(left, name)
+							}
+						}
+						return left
+					},
 				}
 			})
 		})

@@ -20,6 +20,8 @@ import (
 // meta is what is read of an object's metadata.
 type meta struct {
 	Name        string            `json:"name"`
+	UID         string            `json:"uid"`
+	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
 	Created     time.Time         `json:"creationTimestamp"`
 }
@@ -131,7 +133,10 @@ func (p pod) words() string {
 	return strings.Join(out, "; ")
 }
 
-// newest returns the job's newest pod.
+// labelIndex is the number of a pod among those that work on one job: the first of them tells how far it is.
+const labelIndex = "batch.kubernetes.io/job-completion-index"
+
+// newest returns the job's newest pod, of several that work together the first.
 func (b *Backend) newest(ctx context.Context, id string) (pod, bool, error) {
 	var list struct {
 		Items []pod `json:"items"`
@@ -143,7 +148,8 @@ func (b *Backend) newest(ctx context.Context, id string) (pod, bool, error) {
 	}
 	var best pod
 	for _, p := range list.Items {
-		if best.Metadata.Name == "" || p.Metadata.Created.After(best.Metadata.Created) {
+		first, had := p.Metadata.Labels[labelIndex] == "0", best.Metadata.Labels[labelIndex] == "0"
+		if best.Metadata.Name == "" || (first && !had) || (first == had && p.Metadata.Created.After(best.Metadata.Created)) {
 			best = p
 		}
 	}
@@ -165,9 +171,18 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 
 func (b *Backend) poll(ctx context.Context, id string) (finetune.Status, error) {
 	o, err := b.get(ctx, id)
+	if finetune.ClassOf(err) == finetune.ClassNotFound {
+		r, err := b.recorded(ctx, id)
+		return r.Status, err
+	}
 	if err != nil {
 		return finetune.Status{}, err
 	}
+	return b.statusOf(ctx, o)
+}
+
+func (b *Backend) statusOf(ctx context.Context, o object) (finetune.Status, error) {
+	id := o.Metadata.Name
 	p, there, err := b.newest(ctx, id)
 	if err != nil {
 		return finetune.Status{}, err
