@@ -65,7 +65,9 @@ func (b *Backend) clean(ctx context.Context, id string) error {
 	return err
 }
 
-func (b *Backend) recordKey(id string) string { return "jobs/kubernetes/" + b.place + "/" + id + ".json" }
+func (b *Backend) recordKey(id string) string {
+	return "jobs/kubernetes/" + b.place + "/" + id + ".json"
+}
 
 // recorded returns what is known of a job that was removed; an Error of ClassNotFound where nothing is.
 func (b *Backend) recorded(ctx context.Context, id string) (record, error) {
