@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -87,7 +86,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 
 	cmd := exec.Command(spec.Command[0], spec.Command[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stderr = append(os.Environ(), spec.Env...), spec.Dir, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	OwnGroup(cmd)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -201,9 +200,7 @@ func (p *Process) Kill() error {
 			return // the process id may be another's by now
 		default:
 		}
-		if err = syscall.Kill(-p.Pid(), syscall.SIGKILL); errors.Is(err, syscall.ESRCH) {
-			err = nil
-		}
+		err = EndGroup(p.Pid())
 	})
 	if err != nil {
 		return fmt.Errorf("kill %s: %w", p.spec.Name, err)

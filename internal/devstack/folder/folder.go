@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // ErrLocked is the error of a folder in which another process works.
@@ -29,20 +30,15 @@ func Acquire(dir, name string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
-	for {
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder := readHolder(file)
-		_ = file.Close()
-		return nil, fmt.Errorf("%w: %s (%s). Try: stop that process, or use another folder", ErrLocked, dir, holder)
-	}
+	got, err := flock.Try(file)
 	if err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if !got {
+		holder := readHolder(file)
+		_ = file.Close()
+		return nil, fmt.Errorf("%w: %s (%s). Try: stop that process, or use another folder", ErrLocked, dir, holder)
 	}
 	if err := writeHolder(file); err != nil {
 		_ = file.Close()

@@ -16,8 +16,10 @@ import (
 	"runtime"
 	"sort"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/selfalign/selfalign/internal/devstack/child"
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // Module is the path of this module.
@@ -167,8 +169,8 @@ func Build(ctx context.Context, root string, packages []string, out string, prog
 func goTool(ctx context.Context, root string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	child.OwnGroup(cmd)
+	cmd.Cancel = func() error { return child.EndGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
@@ -212,13 +214,13 @@ func waitLock(ctx context.Context, path string, progress func(Progress)) (func()
 		return nil, fmt.Errorf("open build lock: %w", err)
 	}
 	for start, said := time.Now(), false; ; {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+		got, err := flock.Try(file)
+		if err != nil {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock build: %w", err)
+		}
+		if got {
+			return func() { _ = file.Close() }, nil
 		}
 		if !said && progress != nil && time.Since(start) > time.Second {
 			progress(Progress{Phase: Waiting, Elapsed: time.Since(start)})

@@ -1,11 +1,11 @@
 package s3d
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // lockFolder makes this process the only server of dir. The kernel lets go of the lock when the process dies.
@@ -14,12 +14,14 @@ func lockFolder(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	got, err := flock.Try(f)
+	if err != nil {
 		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("folder %s is served by another process. Try: stop it, or use another folder", dir)
-		}
 		return nil, fmt.Errorf("lock folder: %w", err)
+	}
+	if !got {
+		f.Close()
+		return nil, fmt.Errorf("folder %s is served by another process. Try: stop it, or use another folder", dir)
 	}
 	return f, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // folder is the folder of one job. Everything that is known of the job lies there:
@@ -82,13 +83,13 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, local("open lock", err)
 	}
 	for {
-		got, err := tryLock(file)
+		got, err := flock.Try(file)
 		if err != nil {
 			_ = file.Close()
 			return nil, local("lock job", err)
 		}
 		if got {
-			return func() { freeLock(file); _ = file.Close() }, nil
+			return func() { flock.Free(file); _ = file.Close() }, nil
 		}
 		select {
 		case <-ctx.Done():

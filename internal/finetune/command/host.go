@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // Host runs programs somewhere else than on this machine, which shares Config.Dir with it. Its methods are called
@@ -102,7 +103,7 @@ func (b *Backend) life(ctx context.Context, f folder, rec record) (Life, error) 
 		if !free {
 			return Life{Alive: true, Queued: true, Words: "being submitted"}, nil
 		}
-		freeLock(held)
+		flock.Free(held)
 		_ = held.Close()
 		return b.cfg.Host.Look(ctx, b.attempt(f, rec))
 	}

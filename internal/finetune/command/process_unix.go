@@ -16,24 +16,6 @@ const (
 	killSignal = syscall.SIGKILL
 )
 
-// tryLock takes an exclusive lock that belongs to the open file, so that two openings of one process exclude each
-// other too and a child that inherits the file holds it.
-func tryLock(f *os.File) (bool, error) {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return true, nil
-		case errors.Is(err, syscall.EWOULDBLOCK):
-			return false, nil
-		case !errors.Is(err, syscall.EINTR):
-			return false, os.NewSyscallError("flock", err)
-		}
-	}
-}
-
-func freeLock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
-
 // spawn starts sh with args in a session of its own, with lock as descriptor 3, and does not wait for it.
 func spawn(args, env []string, dir string, lock *os.File) (pid int, err error) {
 	cmd := exec.Command("/bin/sh", args...) //nolint:noctx // it outlives every context of ours

@@ -14,14 +14,10 @@ const (
 
 var errUnix = errors.New("command trainers need a Unix system (Try: the worker in WSL)")
 
-func tryLock(*os.File) (bool, error) { return false, errUnix }
-
-func freeLock(*os.File) {}
-
 func spawn([]string, []string, string, *os.File) (int, error) { return 0, errUnix }
 
 func groupExists(int) bool { return false }
 
-func signalGroup(int, signal) {}
+func signalGroup(int, sigKind) {}
 
 func startOf(int) string { return "" }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // wrapper runs the program and notes what became of it, since only a parent learns an exit code and the worker
@@ -124,7 +126,7 @@ func (f folder) holdRunLock() (held *os.File, free bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	got, err := tryLock(file)
+	got, err := flock.Try(file)
 	if err != nil || !got {
 		return nil, false, errors.Join(err, file.Close())
 	}
@@ -139,7 +141,7 @@ func (f folder) alive() bool {
 		return true // what cannot be told must not lead to a second start
 	}
 	if free {
-		freeLock(held)
+		flock.Free(held)
 		_ = held.Close()
 		return false
 	}

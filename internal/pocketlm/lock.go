@@ -1,12 +1,12 @@
-//go:build unix
-
 package pocketlm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // lockDir keeps a second server from the folder. The lock ends with the process, however that ends.
@@ -15,9 +15,13 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	got, err := flock.Try(f)
+	if err == nil && !got {
+		err = errors.New("it is used by another pocketlm")
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("folder %s is used by another pocketlm: %w", dir, err)
+		return nil, fmt.Errorf("lock folder %s: %w", dir, err)
 	}
 	return f, nil
 }
