@@ -172,6 +172,8 @@ type Status struct {
 	// Evaluation and Scaling are what an Evaluate workflow came to.
 	Evaluation *eval.Result `json:"evaluation,omitempty"`
 	Scaling    *eval.Scaled `json:"scaling,omitempty"`
+	// Serving are the models that the run deployed and how to deploy them again, for evaluations.
+	Serving []Serving `json:"serving,omitempty"`
 }
 
 // States of a stage.

@@ -3,6 +3,7 @@ package workflows
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -27,6 +28,11 @@ type EvaluateInput struct {
 	Training dataset.Ref       `json:"training,omitzero"`  // the curated set that scaling cuts
 	Trains   config.Model      `json:"trains,omitzero"`    // how scaling trains: as the run did
 	Withdraw bool              `json:"withdraw,omitempty"` // as in SelfTrainInput
+	// Serving are the models of runs that answer only while they are deployed, as their runs knew them. Those that do not answer are
+	// deployed again, and taken down at the end.
+	Serving []Serving `json:"serving,omitempty"`
+	// Preflight has everything looked at before anything is spent; false in evaluations begun before there was that.
+	Preflight bool `json:"preflight,omitempty"`
 }
 
 // NamedModel is a model and what people call it.
@@ -56,26 +62,75 @@ func Evaluate(ctx workflow.Context, in EvaluateInput) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	r.recipe = RecipeEvaluate
-	if in.Spec.Scaling != nil {
-		err = r.scale(ctx, in)
-	} else {
-		var result eval.Result
-		if result, err = r.contest(ctx, r.asked(in, "eval", "runs/"+r.name)); err == nil {
-			r.evaluation = &result
-		}
-	}
+	r.recipe, r.st.Serving, r.borrows = RecipeEvaluate, in.Serving, in.Preflight
+	err = r.evaluate(ctx, in)
 	switch {
 	case ctx.Err() != nil:
 		return r.cancelled(ctx)
 	case err != nil:
+		r.retireLent(ctx)
 		return r.status(), err
 	}
 	r.phase = PhaseCompleted
+	r.retireLent(ctx)
 	if err := r.close(ctx); err != nil {
 		return r.status(), err
 	}
 	return r.status(), nil
+}
+
+func (r *run) evaluate(ctx workflow.Context, in EvaluateInput) error {
+	if in.Preflight {
+		if err := r.tryEvaluation(ctx, in); err != nil {
+			return err
+		}
+	}
+	if in.Spec.Scaling != nil {
+		return r.scale(ctx, in)
+	}
+	result, err := r.contest(ctx, r.asked(in, "eval", "runs/"+r.name))
+	if err == nil {
+		r.evaluation = &result
+	}
+	return err
+}
+
+// tryEvaluation looks whether all that is asked answers, deploys what runs have taken down, and has the judge compare two answers.
+func (r *run) tryEvaluation(ctx workflow.Context, in EvaluateInput) error {
+	return r.step(ctx, "preflight", "checks", func(ctx workflow.Context, _ int) (string, error) {
+		var runs *activities.Runs
+		check := activities.EvaluationCheck{Spec: in.Spec, Judge: in.Judge.Model}
+		if in.Spec.Scaling != nil {
+			check.Trains = in.Trains
+		}
+		var lent []dataset.ModelRef
+		for _, m := range []dataset.ModelRef{in.Model.Model, in.Baseline.Model, in.Judge.Model} {
+			switch {
+			case m == (dataset.ModelRef{}) || slices.Contains(check.Models, m) || slices.Contains(lent, m):
+			case r.served(m, func(*Serving) {}):
+				lent = append(lent, m)
+			default:
+				check.Models = append(check.Models, m)
+			}
+		}
+		quick := short(ctx, QueueName(r.in.Queue, RoleControl), "preflight")
+		if err := workflow.ExecuteActivity(quick, runs.PreflightEvaluation, check).Get(ctx, nil); err != nil {
+			return "", err
+		}
+		for _, m := range lent {
+			m = r.placeOf(m)
+			if err := r.ready(ctx, r.key("preflight"), &m); err != nil {
+				return "", err
+			}
+		}
+		check.Judge = r.placeOf(check.Judge)
+		return "", workflow.ExecuteActivity(quick, runs.TryJudge, check).Get(ctx, nil)
+	})
+}
+
+// retireLent takes down the models of runs that this evaluation deployed again.
+func (r *run) retireLent(ctx workflow.Context) {
+	r.retire(ctx, func(s Serving) bool { return s.Deploy.Submit.Run == r.name && r.in.Spec.Model.Keep == config.KeepAll })
 }
 
 // asked is the contest that a spec asks for.
@@ -142,7 +197,7 @@ func (r *run) scale(ctx workflow.Context, in EvaluateInput) error {
 			return err
 		}
 		if r.in.Spec.Model.Keep != config.KeepAll {
-			r.retire(ctx, func(Serving) bool { return false }) // nobody asks it again
+			r.retire(ctx, func(s Serving) bool { return s.Deploy.Submit.Run != r.name }) // nobody asks it again
 		}
 		known.Results = append(known.Results, result)
 		points = append(points, eval.Point{N: int64(size), Rate: result.Rate})

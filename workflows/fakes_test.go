@@ -54,6 +54,8 @@ type world struct {
 	evaluated []string // folders that evaluations made
 	rate      func(eval.Result) float64
 	jaccard   float64
+	checks    []activities.EvaluationCheck
+	tryJudge  func(judge dataset.ModelRef) error // nil: it can be read
 
 	withdraw  func(in activities.WithdrawInput) error // nil: at once
 	withdrawn []string                                // folders whose batches were taken back
@@ -274,6 +276,24 @@ func (f *fakeTrainers) TeardownModel(_ context.Context, in activities.DeployInpu
 type fakeRuns struct{ w *world }
 
 func (f *fakeRuns) Preflight(context.Context, config.Run) error { return nil }
+func (f *fakeRuns) PreflightEvaluation(_ context.Context, in activities.EvaluationCheck) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.checks = append(f.w.checks, in)
+	return nil
+}
+
+func (f *fakeRuns) TryJudge(_ context.Context, in activities.EvaluationCheck) error {
+	if f.w.tryJudge != nil {
+		return f.w.tryJudge(in.Judge)
+	}
+	return nil
+}
+
+func (f *fakeRuns) ModelAnswers(_ context.Context, m dataset.ModelRef) (bool, error) {
+	return f.w.serves.has(m.Name), nil
+}
+
 func (f *fakeRuns) SaveRecord(_ context.Context, in activities.RecordInput) error {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()

@@ -22,14 +22,16 @@ type run struct {
 	phase string // set once there is nothing more to do than to write it down
 	ended bool   // it is written down
 
-	blocked map[string]activities.Trouble    // by stage key: waits for retry
-	gates   map[string]string                // by stage key: what waits for approval
-	cancels map[string]workflow.CancelFunc   // by stage key: stops the stage so that it can be started again
-	asking  map[string]bool                  // by stage key: it asks a model, under the budget and the calls in flight set
-	ranges  map[string]map[int]RangeProgress // by stage key and first partition
-	abort   workflow.CancelFunc              // ends the run as cancelled
-	revived map[string]revival               // by stage key: deployments of a model that its server had lost
-	trial   *trial                           // of this iteration's judge; nil: none
+	blocked map[string]activities.Trouble         // by stage key: waits for retry
+	gates   map[string]string                     // by stage key: what waits for approval
+	cancels map[string]workflow.CancelFunc        // by stage key: stops the stage so that it can be started again
+	asking  map[string]bool                       // by stage key: it asks a model, under the budget and the calls in flight set
+	ranges  map[string]map[int]RangeProgress      // by stage key and first partition
+	abort   workflow.CancelFunc                   // ends the run as cancelled
+	revived map[string]revival                    // by stage key: deployments of a model that its server had lost
+	moved   map[dataset.ModelRef]dataset.ModelRef // where models that were deployed again answer now, by where they did
+	borrows bool                                  // its models are those of runs that may take them down: it asks whether they answer
+	trial   *trial                                // of this iteration's judge; nil: none
 	updated time.Time
 	recipe  string // "" is SelfTrain
 	refused bool   // a person ended the run at the gate of a round

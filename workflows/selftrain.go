@@ -271,6 +271,7 @@ func (r *run) ask(ctx workflow.Context, name string, work stage.Work, kind datas
 		if work.Delivery == config.DeliveryBatch {
 			window = batchWindow // they wait at the endpoint, not in the worker
 		}
+		work.Model = r.placeOf(work.Model)
 		if err := r.ready(ctx, r.key(name), &work.Model); err != nil {
 			return "", err
 		}

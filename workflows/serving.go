@@ -140,10 +140,19 @@ func (r *run) revive(ctx workflow.Context, key string, model *dataset.ModelRef, 
 }
 
 // ready deploys a model that was torn down, by the run that this one was forked from: a server of which nothing is left cannot
-// say that it does not have the model.
+// say that it does not have the model. An evaluation asks whether it answers, since its run may have taken it down meanwhile.
 func (r *run) ready(ctx workflow.Context, key string, model *dataset.ModelRef) error {
 	down := false
-	r.served(*model, func(s *Serving) { down = s.Down })
+	lent := r.served(*model, func(s *Serving) { down = s.Down }) && r.borrows
+	if lent && !down {
+		var runs *activities.Runs
+		look := short(ctx, QueueName(r.in.Queue, RoleControl), "does "+model.Name+" answer?")
+		answers := false
+		if err := workflow.ExecuteActivity(look, runs.ModelAnswers, *model).Get(ctx, &answers); err != nil {
+			return err
+		}
+		down = !answers
+	}
 	if !down || workflow.GetVersion(ctx, changeReady, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
@@ -175,8 +184,23 @@ func (r *run) redeploy(ctx workflow.Context, key string, model *dataset.ModelRef
 	if r.st.Result == old {
 		r.st.Result = again.Model
 	}
+	if old != again.Model {
+		if r.moved == nil {
+			r.moved = map[dataset.ModelRef]dataset.ModelRef{}
+		}
+		delete(r.moved, again.Model)
+		r.moved[old] = again.Model
+	}
 	*model = again.Model
 	return nil
+}
+
+// placeOf is where a model answers now.
+func (r *run) placeOf(m dataset.ModelRef) dataset.ModelRef {
+	for to, moved := r.moved[m]; moved; to, moved = r.moved[m] {
+		m = to
+	}
+	return m
 }
 
 // revival counts deployments of a lost model at one point of a stage.

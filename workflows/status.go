@@ -131,6 +131,7 @@ func (r *run) status() Status {
 		StartedAt: r.st.StartedAt, UpdatedAt: r.updated, Stages: r.st.Stages, Sets: r.st.Sets,
 		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.st.Report,
 		Distilled: r.fixedJudge(), Recipe: r.recipe, Results: r.st.Results, Pushed: r.st.Pushed,
+		Serving: r.st.Serving,
 	}
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -30,7 +31,7 @@ func (c *Client) PrepareEvaluation(ctx context.Context, spec config.Evaluation, 
 	if err := c.uploadAll(ctx, lists, dir, progress); err != nil {
 		return workflows.EvaluateInput{}, err
 	}
-	in := workflows.EvaluateInput{Spec: spec, Digest: EvaluationDigest(spec), Queue: c.Queue, Withdraw: true}
+	in := workflows.EvaluateInput{Spec: spec, Digest: EvaluationDigest(spec), Queue: c.Queue, Withdraw: true, Preflight: true}
 	var err error
 	if in.Baseline, err = c.side(ctx, spec.Baseline, spec.Run); err != nil {
 		return in, err
@@ -66,7 +67,30 @@ func (c *Client) PrepareEvaluation(ctx context.Context, spec config.Evaluation, 
 			return in, c.storeError(err)
 		}
 	}
-	return in, nil
+	in.Serving, err = c.lent(ctx, in.Model, in.Baseline, in.Judge)
+	return in, err
+}
+
+// lent returns how the models of runs among these are deployed, where they have to be.
+func (c *Client) lent(ctx context.Context, models ...workflows.NamedModel) ([]workflows.Serving, error) {
+	var out []workflows.Serving
+	for _, m := range models {
+		if m.Run == "" || slices.ContainsFunc(out, func(s workflows.Serving) bool { return s.Model == m.Model }) {
+			continue
+		}
+		seen, err := c.Status(ctx, m.Run)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range seen.Serving {
+			if s.Model == m.Model {
+				s.Again, s.Left = false, "" // the evaluation has not touched it yet
+				out = append(out, s)
+				break
+			}
+		}
+	}
+	return out, nil
 }
 
 // side resolves a model by provider and name, or by run and iteration.
