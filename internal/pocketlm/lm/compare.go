@@ -9,6 +9,9 @@ import (
 // the three words that may stand there.
 type comparison struct{ label, first, second, tie string }
 
+// evenness is how fast a tie becomes unlikely as the odds grow: at odds of 3 to 2 it is half as likely as at even ones.
+const evenness = 20
+
 var verdictLabels = []string{"verdict", "winner", "preference", "choice"}
 
 // comparisonRequest finds the last "Verdict:" (or "Winner:" …) in the prompt's own words, outside the texts it quotes.
@@ -58,20 +61,18 @@ func rivals(blocks []block) (question, first, second string, ok bool) {
 	return blocks[q].text, blocks[a].text, blocks[b].text, q != a && a != b && q != b
 }
 
-// compare is the model's distribution over which answer is better. It is that of its two ratings: the likelihood that each answer
-// is one of those it was fitted on rather than other text. A weak judge leans to what it reads first and cannot say why.
-func (m *Model) compare(c comparison, question, first, second, prompt string) Draft {
-	a := m.judgePair(question, first, m.mood(prompt))
-	b := m.judgePair(question, second, m.mood("second\x00"+prompt))
+// compare is the model's distribution over which answer is better. It is that of Bradley and Terry over the likelihoods by which it
+// rates: the odds of one answer over the other are those that it, rather than other text, is one of the answers the model was fitted
+// on. What stands where changes nothing of them. An untrained model has moods instead, and leans to what it reads first.
+func (m *Model) compare(c comparison, question, first, second string) Draft {
+	a := m.judgePair(question, first, m.mood(question+"\x00"+first))
+	b := m.judgePair(question, second, m.mood(question+"\x00"+second))
 	trained := m.judge != nil
-	lean, doubt := 0.8, 1.0
+	d := (a.mean - b.mean + 0.8) / 0.85 // half the logarithm of the odds
 	if trained {
-		doubt = 1 - m.judge.skill
-		lean = 0.5 * doubt
+		d = m.judge.skill * (a.logit - b.logit) / 2
 	}
-	width := 0.25 + 0.6*doubt // points of rating that make a difference
-	d := (a.mean - b.mean + lean) / width
-	even := 0.8 * math.Exp(-d*d*2)
+	even := 0.8 * math.Exp(-d*d*evenness)
 	p := 1 / (1 + math.Exp(-2*d))
 	if first == second {
 		even = 0.97

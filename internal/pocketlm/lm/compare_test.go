@@ -42,6 +42,16 @@ func TestComparisons(t *testing.T) {
 	}
 	require.Greater(t, right(trained), 0.6, "a trained model tells the answer to a question from another's, whatever the order")
 	require.Less(t, right(base), 0.3, "the untrained model does not")
+	ties := 0
+	for i, g := range good[half:] {
+		other := good[half+(i+1)%(len(good)-half)].Output
+		forward, backward := prefers(trained, g.Instruction, g.Output, other), prefers(trained, g.Instruction, other, g.Output)
+		require.Equal(t, forward, -backward, "what stands first has no say")
+		if forward == 0 {
+			ties++
+		}
+	}
+	require.Less(t, ties, (len(good)-half)/3, "it has an opinion")
 	g := good[half]
 	require.Zero(t, prefers(trained, g.Instruction, g.Output, g.Output), "equal answers are equal")
 }

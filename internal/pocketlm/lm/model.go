@@ -154,7 +154,7 @@ func (m *Model) Answer(msgs []Message, f Format) Draft {
 	props := properties(f.Schema)
 	if c, ok := comparisonRequest(own + outside); ok && props == nil && !f.Object {
 		if q, first, second, ok := rivals(blocks); ok {
-			return m.compare(c, q, first, second, user)
+			return m.compare(c, q, first, second)
 		}
 	}
 	r, rating := ratingRequest(own + outside)

@@ -63,6 +63,7 @@ type verdict struct {
 	odd          []string // words unlike the training outputs
 	flaw         string   // what is most unlike them in the style
 	relevance    float64  // share of the instruction's content that the answer has
+	logit        float64  // log-odds that the answer is one of those that were learnt from; 0 untrained
 }
 
 // judgePair rates an answer. u are two uniform numbers that follow from model and prompt: a weak judge is moody, and its
@@ -80,7 +81,8 @@ func (m *Model) judgePair(inst, out string, u [2]float64) verdict {
 		w = j.held[fold] // a text is never rated by weights that learnt it
 	}
 	doubt := 1 - j.skill
-	v := verdict{mean: j.scoreOf(dot(w, f)) + 0.8*doubt*normal, spread: 0.2 + 0.3*doubt, hits: hits, missed: missing, relevance: pair[pCover]}
+	z := dot(w, f)
+	v := verdict{logit: z, mean: j.scoreOf(z) + 0.8*doubt*normal, spread: 0.2 + 0.3*doubt, hits: hits, missed: missing, relevance: pair[pCover]}
 	v.confused = u[1]*7-math.Floor(u[1]*7) < 0.35*math.Pow(doubt, 1.3)
 	v.odd, v.flaw = j.explain(w, st)
 	return v
