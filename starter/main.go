@@ -179,10 +179,11 @@ func (a *app) fail(err error) int {
 		wrong    usage
 		conflict *runs.ConflictError
 		fields   *estimate.FieldsError
+		empty    *estimate.EmptyError
 		column   *corpus.ColumnError
 	)
 	switch {
-	case errors.As(err, &spec), errors.As(err, &wrong), errors.As(err, &conflict), errors.As(err, &fields), errors.As(err, &column):
+	case errors.As(err, &spec), errors.As(err, &wrong), errors.As(err, &conflict), errors.As(err, &fields), errors.As(err, &empty), errors.As(err, &column):
 		return exitUsage
 	case unreachable(err):
 		return exitUnreachable

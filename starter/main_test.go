@@ -68,6 +68,15 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// page is a text that makes a segment.
+const page = `In the second sentence the author writes about wind, and about what it does to the drops on their way.
+Then there is a third, in which the light is broken by them and a bow stands over the fields for a while.
+Nobody in the village had seen so many colours at once, though the old people spoke of a day like that.
+It is said that a bow of this kind can be heard, if the listener is patient and does not breathe too loudly.
+The children ran to where it touched the ground and found a gate, a bicycle and the neighbour's grey cat.
+By then the sun had gone behind the hill, and with it all that there was to see of the matter.
+`
+
 // bench is a command line over a real bucket and a mocked Temporal.
 func bench(t *testing.T, temporal *mocks.Client) func(args ...string) (int, string, string) {
 	t.Helper()
@@ -81,7 +90,7 @@ func benchOn(t *testing.T, temporal *mocks.Client, store *blob.Store) func(args 
 	for name, body := range map[string]string{
 		"worker.yaml": "store: {bucket: b}\nproviders: {p: {url: 'http://127.0.0.1:1/v1'}}\ntrainers: {t: {backend: openai, provider: p}}\nservers: {t: {backend: openai, provider: p}}\n",
 		"run.yaml":    "name: demo\nseeds: [{path: seeds.jsonl}]\ndocuments: [{path: pages}]\nmodel: {base: b, trainer: t}\n",
-		"seeds.jsonl": "{\"instruction\":\"Say hi\",\"output\":\"Hi.\"}\n", "pages/a.txt": "text",
+		"seeds.jsonl": "{\"instruction\":\"Say hi\",\"output\":\"Hi.\"}\n", "pages/a.txt": page,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {

@@ -76,6 +76,9 @@ func (c *planCmd) Run(a *app) error {
 			plan.Assumptions = append([]string{fmt.Sprintf("%.1f %% of the bytes of %s were read, the rest is extrapolated", part.ReadShare*100, part.what)}, plan.Assumptions...)
 		}
 	}
+	for _, e := range append(seeds.Empty, documents.Empty...) {
+		plan.Warnings = append(plan.Warnings, e.Error())
+	}
 	if c.JSON {
 		return a.print(struct {
 			estimate.Plan

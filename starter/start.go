@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/prompt"
+	"github.com/selfalign/selfalign/starter/estimate"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 )
@@ -49,6 +51,9 @@ func (c *startCmd) Run(a *app) error {
 		return err
 	}
 	if err := checkSources(spec, c.dir()); err != nil {
+		return err
+	}
+	if err := a.checkContents(spec, c.dir(), worker); err != nil {
 		return err
 	}
 	client, err := a.dial(worker)
@@ -132,6 +137,52 @@ func checkSources(spec config.Run, dir string) error {
 	}
 	slices.Sort(wrong)
 	return usage(strings.Join(wrong, "\n"))
+}
+
+// checkContents looks into local sources, so that those without a single usable row are found before anything is sent. A
+// source that gives nothing beside others that do is a warning.
+func (a *app) checkContents(spec config.Run, dir string, worker config.Worker) error {
+	seeds, documents := local(spec.Seeds), local(spec.Documents)
+	seedInputs, err := inputs(a.ctx, seeds, dir, worker)
+	if err != nil {
+		return err
+	}
+	documentInputs, err := inputs(a.ctx, documents, dir, worker)
+	if err != nil {
+		return err
+	}
+	haveSeeds, seedsErr := estimate.HaveSeeds(a.ctx, seedInputs)
+	haveDocuments, documentsErr := estimate.HaveDocuments(a.ctx, documentInputs, spec.Segments)
+	var wrong error
+	for _, part := range []struct {
+		err     error
+		read    estimate.Counted
+		of, all []config.Source
+	}{{seedsErr, haveSeeds, seeds, spec.Seeds}, {documentsErr, haveDocuments, documents, spec.Documents}} {
+		var empty *estimate.EmptyError
+		switch {
+		case len(part.of) == 0:
+		case errors.As(part.err, &empty) && len(part.of) < len(part.all):
+			a.warn("warning: %v", part.err) // what lies elsewhere may have some
+		case part.err != nil:
+			wrong = errors.Join(wrong, part.err)
+		default:
+			for _, e := range part.read.Empty {
+				a.warn("warning: %v", e)
+			}
+		}
+	}
+	return wrong
+}
+
+// local returns the sources that are files of this machine.
+func local(sources []config.Source) (out []config.Source) {
+	for _, s := range sources {
+		if s.Local() {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // checkPrompts reads the templates that a spec names, so that a broken one is found before anything is sent.

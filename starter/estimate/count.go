@@ -1,11 +1,14 @@
 package estimate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +26,8 @@ import (
 const (
 	readBytes   = 128 << 20
 	readTime    = 20 * time.Second
-	tokenSample = 200 // texts that are tokenized; the others count by their characters
+	lookTime    = 3 * time.Second // to see whether there is anything
+	tokenSample = 200             // texts that are tokenized; the others count by their characters
 )
 
 // File is one input file, local or in S3.
@@ -49,6 +53,8 @@ type Counted struct {
 	Files     int     `json:"files"`
 	Bytes     int64   `json:"bytes"`
 	ReadShare float64 `json:"read_share"` // 1: all; else rows are extrapolated by bytes
+
+	Empty []*EmptyError `json:"-"` // sources that gave nothing, where others gave something
 }
 
 // counter adds up texts and tokenizes the first of them.
@@ -59,42 +65,96 @@ type counter struct {
 	sampledChars, sampledTokens float64
 	samples                     int
 	missing                     *dataset.Reject // a record without the field asked for
+	reasons                     map[string]int64
+	first                       *dataset.Reject
+	until                       int64 // rows after which reading ends; 0: all
 }
 
-// Seeds counts seed pairs.
+// Seeds counts seed pairs. Errors: FieldsError, EmptyError.
 func Seeds(ctx context.Context, inputs []Input) (Counted, error) {
-	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
-		options := corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
-		for item, err := range intake.Seeds(ctx, f, options) {
-			if err != nil {
-				return err
-			}
-			if item.Seed != nil {
-				c.add(item.Seed.Instruction, item.Seed.Output)
-			} else {
-				c.reject(item.Reject)
-			}
-		}
-		return nil
-	}, corpus.SuggestPairs)
+	return counted(ctx, "seed pair", inputs, readSeeds, corpus.SuggestPairs, 0)
 }
 
-// Documents counts the segments that documents are cut into.
+// HaveSeeds reads until each source has shown a seed pair. Errors: FieldsError, EmptyError.
+func HaveSeeds(ctx context.Context, inputs []Input) (Counted, error) {
+	return counted(ctx, "seed pair", inputs, readSeeds, corpus.SuggestPairs, 1)
+}
+
+func readSeeds(ctx context.Context, c *counter, s config.Source, f intake.File) error {
+	options := corpus.SeedOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Language: s.Language}
+	for item, err := range intake.Seeds(ctx, f, options) {
+		if err != nil {
+			return err
+		}
+		if item.Seed == nil {
+			c.reject(item.Reject)
+			continue
+		}
+		if c.add(item.Seed.Instruction, item.Seed.Output); c.enough() {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// Documents counts the segments that documents are cut into. Errors: FieldsError, EmptyError.
 func Documents(ctx context.Context, inputs []Input, rules config.Segments) (Counted, error) {
-	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
+	return counted(ctx, "segment", inputs, readDocuments(rules), corpus.SuggestText, 0)
+}
+
+// HaveDocuments reads until each source has shown a segment. Errors: FieldsError, EmptyError.
+func HaveDocuments(ctx context.Context, inputs []Input, rules config.Segments) (Counted, error) {
+	return counted(ctx, "segment", inputs, readDocuments(rules), corpus.SuggestText, 1)
+}
+
+func readDocuments(rules config.Segments) reader {
+	return func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
 		options := corpus.DocumentOptions{Format: s.Format, Text: s.Text, Language: s.Language, Segments: corpus.SegmentRules(rules)}
 		for item, err := range intake.Documents(ctx, f, options) {
 			if err != nil {
 				return err
 			}
-			if item.Segment != nil {
-				c.add("", item.Segment.Text)
-			} else {
+			if item.Segment == nil {
 				c.reject(item.Reject)
+				continue
+			}
+			if c.add("", item.Segment.Text); c.enough() {
+				return errEnough
 			}
 		}
 		return nil
-	}, corpus.SuggestText)
+	}
+}
+
+// EmptyError says that nothing in a source, or in all of them, can be used, and why.
+type EmptyError struct {
+	What    string // seed pair, segment
+	Paths   []string
+	Reasons map[string]int64
+	First   *dataset.Reject // an example; nil where there is not even that
+}
+
+// Error returns one line with the counts, an example and the way out.
+func (e *EmptyError) Error() string {
+	text := fmt.Sprintf("no %s in %s: ", e.What, strings.Join(e.Paths, ", "))
+	if e.First == nil {
+		return text + "there is nothing in it. Try: check the path"
+	}
+	reasons := slices.Sorted(maps.Keys(e.Reasons))
+	for i, r := range reasons {
+		reasons[i] = fmt.Sprintf("%d %s", e.Reasons[r], r)
+	}
+	return text + fmt.Sprintf("all that was read is turned away (%s), such as %s (%s). Try: starter explain %s",
+		strings.Join(reasons, ", "), strings.TrimSuffix(e.First.Source+": "+e.First.Document, ": "+path.Base(e.First.Source)),
+		strings.TrimSuffix(e.First.Reason+": "+e.First.Detail, ": "), e.explain())
+}
+
+// explain returns the arguments with which starter explain shows more.
+func (e *EmptyError) explain() string {
+	if e.What == "segment" {
+		return e.Paths[0]
+	}
+	return e.Paths[0] + " --seeds"
 }
 
 // FieldsError says that no record of a source has the field asked for.
@@ -105,13 +165,39 @@ type FieldsError struct {
 
 func (e *FieldsError) Error() string {
 	return fmt.Sprintf("source %s: no record has what is asked for (%s); there are the fields %s. Try: under the source, %s",
-		e.Path, e.Detail, strings.Join(e.Have, ", "), e.Write)
+		e.Path, e.Detail, cmp.Or(strings.Join(e.Have, ", "), "of empty objects"), e.Write)
 }
 
 type reader func(ctx context.Context, c *counter, s config.Source, f intake.File) error
 
-// count reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
+// counted is count, and an error where all was read and nothing was found. With most above 0 it reads until each source has
+// shown so many.
+func counted(ctx context.Context, what string, inputs []Input, read reader, suggest func([]string) string, most int64) (Counted, error) {
+	out, err := countSome(ctx, inputs, read, suggest, most)
+	if err != nil {
+		return out, err
+	}
+	whole := &EmptyError{What: what, Reasons: map[string]int64{}}
+	for _, e := range out.Empty {
+		e.What = what
+		whole.Paths = append(whole.Paths, e.Paths...)
+		for r, n := range e.Reasons {
+			whole.Reasons[r] += n
+		}
+		whole.First = cmp.Or(whole.First, e.First)
+	}
+	if out.Rows == 0 && len(out.Empty) == len(inputs) {
+		return out, whole
+	}
+	return out, nil
+}
+
 func count(ctx context.Context, inputs []Input, read reader, suggest func([]string) string) (Counted, error) {
+	return countSome(ctx, inputs, read, suggest, 0)
+}
+
+// countSome reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
+func countSome(ctx context.Context, inputs []Input, read reader, suggest func([]string) string, most int64) (Counted, error) {
 	codec, err := tokenizer.Get(tokenizer.O200kBase)
 	if err != nil {
 		return Counted{}, fmt.Errorf("count tokens: %w", err)
@@ -139,28 +225,44 @@ func count(ctx context.Context, inputs []Input, read reader, suggest func([]stri
 	})
 	rand.New(rand.NewPCG(1, 2)).Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] }) //nolint:gosec // a fair sample, not a secret
 	limited := &budget{left: readBytes, until: time.Now().Add(readTime)}
+	if most > 0 {
+		limited.until = time.Now().Add(lookTime)
+	}
 	for _, p := range pieces {
 		if limited.spent() {
 			break
 		}
+		of := byPath[p.source.Path]
+		if of == nil {
+			of = &counter{reasons: map[string]int64{}}
+			byPath[p.source.Path] = of
+		}
+		if most > 0 && of.rows >= most {
+			continue
+		}
 		before := *c
-		c.missing = nil
+		c.missing, c.first, c.reasons, c.until = nil, nil, of.reasons, 0
+		if most > 0 {
+			c.until = c.rows + most - of.rows
+		}
 		if err := readOne(ctx, c, p.source, p.file, limited, read); err != nil {
 			return out, fmt.Errorf("plan: read %s: %w", p.file.Name, err)
 		}
-		of := byPath[p.source.Path]
-		if of == nil {
-			of = &counter{}
-			byPath[p.source.Path] = of
-		}
-		if of.rows += c.rows - before.rows; of.missing == nil {
-			of.missing = c.missing
-		}
+		of.rows += c.rows - before.rows
+		of.missing, of.first = cmp.Or(of.missing, c.missing), cmp.Or(of.first, c.first)
 	}
 	for _, in := range inputs {
-		if of := byPath[in.Source.Path]; of != nil && of.rows == 0 && of.missing != nil {
+		of := byPath[in.Source.Path]
+		switch {
+		case of == nil && limited.spent():
+		case of == nil:
+			out.Empty = append(out.Empty, &EmptyError{Paths: []string{in.Source.Path}})
+		case of.rows > 0:
+		case of.missing != nil:
 			have := corpus.FieldsOf(of.missing.Text)
 			return out, &FieldsError{Path: in.Source.Path, Detail: of.missing.Detail, Have: have, Write: suggest(have)}
+		case !limited.spent():
+			out.Empty = append(out.Empty, &EmptyError{Paths: []string{in.Source.Path}, Reasons: of.reasons, First: of.first})
 		}
 	}
 	if limited.read < out.Bytes && limited.read > 0 {
@@ -247,8 +349,15 @@ func (r randomly) Close() error {
 	return nil
 }
 
+// enough reports whether the source that is read has shown as many as wanted.
+func (c *counter) enough() bool { return c.until > 0 && c.rows >= c.until }
+
 func (c *counter) reject(r *dataset.Reject) {
 	c.rejected++
+	if r != nil && c.reasons != nil {
+		c.reasons[r.Reason]++
+		c.first = cmp.Or(c.first, r)
+	}
 	if r != nil && r.Reason == corpus.ReasonNoField {
 		c.missing = r
 	}
