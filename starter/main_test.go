@@ -232,6 +232,30 @@ func TestWatchEndsWithThePhase(t *testing.T) {
 	}
 }
 
+// A worker dies right after an approval: what the record in S3 says of the gate is old, and watching goes on.
+func TestWatchDoesNotTrustAnOldRecord(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	old := workflows.Status{Run: "demo", Phase: workflows.PhaseApproval}
+	m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(nil, serviceerror.NewFailedPrecondition("no poller seen")).Times(4)
+	m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, workflows.Status{Run: "demo", Phase: workflows.PhaseCompleted}), nil)
+	m.On("DescribeWorkflowExecution", mock.Anything, "demo", "").Return(&workflowservice.DescribeWorkflowExecutionResponse{
+		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+	}, nil)
+	raw, err := json.Marshal(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := s3test.Store(t)
+	if err := store.Put(t.Context(), "runs/demo/status.json", raw); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := benchOn(t, m, store)("watch", "demo")
+	if code != exitOK || !strings.Contains(out, "no worker answers") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+}
+
 func TestSteering(t *testing.T) {
 	t.Parallel()
 	m := mocked()

@@ -98,12 +98,16 @@ const watchEvery = time.Second
 // patience is how many looks in a row may fail to reach anything before watching ends.
 const patience = 60
 
+// remembered is how many looks in a row may have to do with the record in S3 before it is believed that the run still waits
+// for a person: with a worker that has just died, the record may be older than the approval.
+const remembered = 15
+
 // watch shows a run until it ends, or waits for a person.
 func (a *app) watch(client *runs.Client, run string, asJSON, stay bool) error {
 	show := screen.New(a.out)
 	defer show.Close()
 	var last []byte
-	var waiting, failed int
+	var waiting, failed, silent int
 	for {
 		seen, err := client.Watch(a.ctx, run)
 		switch {
@@ -134,7 +138,10 @@ func (a *app) watch(client *runs.Client, run string, asJSON, stay bool) error {
 			if waiting++; !seen.Waiting() {
 				waiting = 0
 			}
-			if waiting > 1 && !stay {
+			if silent++; seen.Live {
+				silent = 0
+			}
+			if waiting > 1 && !stay && (seen.Live || silent > remembered) {
 				a.advise(seen)
 				return phaseStatus(seen.Phase)
 			}
