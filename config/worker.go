@@ -153,7 +153,7 @@ type Trainer struct {
 	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
 	// Backend command: how long the machine that trains may show no worker before the run is blocked and says so.
 	HostTimeout Duration `yaml:"host_timeout" json:"host_timeout" min:"1m" max:"720h"`
-	// Keep training files at the provider, checkpoints in job folders, and jobs in a cluster of Kubernetes, when a job has ended; else they are removed.
+	// Keep training files at the provider, checkpoints of jobs, and jobs in a cluster of Kubernetes, when a job has ended; else they are removed. Backend http: the service is not told that it may clean up.
 	Keep bool `yaml:"keep" json:"keep"`
 	// Time between two looks at a job.
 	Poll Duration `yaml:"poll" json:"poll" min:"100ms" max:"1h"`

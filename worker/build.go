@@ -106,7 +106,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		case config.BackendSageMaker:
 			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour, Keep: t.Keep}, store)
 		case config.BackendHTTP:
-			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv)}, store)
+			trainer.Backend, err = webhook.New(webhook.Config{Config: rest.Config{URL: t.URL}, Secret: envOf(t.SecretEnv), Keep: t.Keep}, store)
 		case config.BackendTogether:
 			p := settings.Providers[t.Provider]
 			trainer.Backend, err = together.New(together.Config{

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/selfalign/selfalign/internal/finetune"
 )
 
 // service is a training service as docs/operations.md describes it, and an example of one: it checks signatures, takes an order
@@ -23,8 +25,9 @@ type service struct {
 	jobs     map[string]*training
 	orders   []Order
 	received map[string]bool // webhook-ids acted upon
-	// loseSubmit has the reply to the next order be lost.
-	loseSubmit bool
+	// loseSubmit has the reply to the next order be lost, loseClean that to the next word that a job may be cleaned up after.
+	loseSubmit, loseClean bool
+	plain                 bool // it knows no cleaning up
 }
 
 type training struct {
@@ -32,6 +35,7 @@ type training struct {
 	begun    time.Time
 	stopped  time.Time // zero: it was not stopped
 	examples int
+	copied   bool // a copy of the training file lies here
 }
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +67,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	messageID := r.Header.Get(standard.HeaderWebhookID)
 	id := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/jobs"), "/")
 	id, cancel := strings.CutSuffix(id, "/cancel")
+	id, clean := strings.CutSuffix(id, "/clean")
 	switch {
 	case r.Method == http.MethodPost && id == "" && event.Type == TypeSubmit:
 		var o Order
@@ -80,6 +85,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				fail(http.StatusUnprocessableEntity, "training_file", fmt.Sprintf("%d examples, %v", t.examples, err))
 				return
 			}
+			t.copied = true
 			s.jobs[o.ID] = t
 			s.orders = append(s.orders, o)
 		}
@@ -97,10 +103,22 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			t.stopped = time.Now()
 		}
 		w.WriteHeader(http.StatusAccepted)
+	case r.Method == http.MethodPost && clean && !s.plain && event.Type == TypeClean && messageID == "clean-"+id:
+		var about Reference
+		if err := json.Unmarshal(event.Data, &about); err != nil || about.State != finetune.State(s.jobs[id].now().State) {
+			fail(http.StatusBadRequest, "event", "in another state")
+			return
+		}
+		s.jobs[id].copied = false
+		if s.loseClean {
+			s.loseClean = false
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusAccepted)
 	case r.Method == http.MethodGet && messageID == "status-"+id:
 		_ = json.NewEncoder(w).Encode(s.jobs[id].now())
 	default:
-		fail(http.StatusBadRequest, "unknown", r.Method+" "+r.URL.Path)
+		fail(http.StatusNotFound, "unknown", r.Method+" "+r.URL.Path)
 	}
 }
 

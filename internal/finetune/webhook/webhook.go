@@ -29,15 +29,21 @@ type Config struct {
 	// Secret returns what requests are signed with: whsec_ and base64, or several between spaces while one replaces another.
 	// It is asked for each request.
 	Secret func() string
+	// Keep has the service not told when a job may be cleaned up after.
+	Keep bool
 }
 
 // Backend implements finetune.Backend. A job's id is its finetune.Job.Name.
 type Backend struct {
 	api   *rest.Client
 	store *blob.Store
+	keep  bool
 }
 
-var _ finetune.Backend = (*Backend)(nil)
+var (
+	_ finetune.Backend = (*Backend)(nil)
+	_ finetune.Cleaner = (*Backend)(nil)
+)
 
 // New returns a backend that signs what it sends. It makes no request.
 func New(cfg Config, store *blob.Store) (*Backend, error) {
@@ -52,7 +58,7 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{api: client, store: store}, nil
+	return &Backend{api: client, store: store, keep: cfg.Keep}, nil
 }
 
 // minSecret is the least number of bytes of a secret, as Standard Webhooks has it.
@@ -111,12 +117,14 @@ type Event struct {
 const (
 	TypeSubmit  = "finetune.submit"  // Data is an Order
 	TypeCancel  = "finetune.cancel"  // Data is a Reference
+	TypeClean   = "finetune.clean"   // Data is a Reference with the job's state
 	TypeChanged = "finetune.changed" // Data is a Reference; from the service, to the address that the order named
 )
 
 // Reference names a job.
 type Reference struct {
-	ID string `json:"id"`
+	ID    string         `json:"id"`
+	State finetune.State `json:"state,omitempty"`
 }
 
 // Order is a job as the service is told of it.
@@ -293,6 +301,30 @@ func (b *Backend) Cancel(ctx context.Context, id string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("cancel fine-tuning job %.100q: %w", id, err)
+	}
+	return nil
+}
+
+// Clean implements finetune.Cleaner: the service is told that the job's end was noted, in which state, and may take away what
+// nobody needs. One that knows no such event has nothing to take away.
+func (b *Backend) Clean(ctx context.Context, id string) error {
+	if b.keep {
+		return nil
+	}
+	a, err := b.ask(ctx, id)
+	if err == nil {
+		state := b.statusOf(a).State
+		if !state.Terminal() {
+			return nil
+		}
+		err = b.send(ctx, "/"+id+"/clean", "clean-"+id, TypeClean, Reference{ID: id, State: state})
+		var e *finetune.Error
+		if errors.As(err, &e) && (e.Status == http.StatusNotFound || e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("clean up after fine-tuning job %.100q: %w", id, err)
 	}
 	return nil
 }

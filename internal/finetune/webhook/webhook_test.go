@@ -45,6 +45,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	finetunetest.Exercise(t, func(t *testing.T) finetunetest.World {
 		s, fresh, st := setup(t, testSecret)
+		s.loseClean = true
 		return finetunetest.World{
 			Store: st, Backend: fresh, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded",
 			Secrets: []string{testSecret, strings.TrimPrefix(testSecret, "whsec_")}, NotExpressed: true, Estimates: true,
@@ -58,8 +59,36 @@ func TestConformance(t *testing.T) {
 				}
 				return n
 			},
+			Left: func(_ *testing.T, key string) []string {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if j := s.jobs[finetune.NameOf(key)]; j != nil && j.copied {
+					return []string{"a copy of the training file"}
+				}
+				return nil
+			},
 		}
 	})
+}
+
+// A service that knows no cleaning up is let be, and so is one whose owner wants to keep what jobs leave.
+func TestNothingIsCleanedUp(t *testing.T) {
+	t.Parallel()
+	s, fresh, st := setup(t, testSecret)
+	b := fresh(t).(*Backend)
+	id, err := b.Submit(t.Context(), finetunetest.NewJob(t, finetunetest.World{Store: st}, "kept", "quick", 12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	finetunetest.Await(t, b, id, finetunetest.Ended)
+	s.plain = true
+	if err := b.Clean(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	s.plain, b.keep = false, true
+	if err := b.Clean(t.Context(), id); err != nil || !s.jobs[id].copied {
+		t.Errorf("%v, there still: %v", err, s.jobs[id].copied)
+	}
 }
 
 func TestOrder(t *testing.T) {
