@@ -21,6 +21,9 @@ import (
 // submitGrace is less than the time in which a dead worker is noticed: nothing heartbeats once an activity is cancelled.
 const submitGrace = 20 * time.Second
 
+// partingTime is how long a cancelled job may take to end: SageMaker gives the program two minutes and then uploads what is there.
+const partingTime = 4 * time.Minute
+
 // Trainer is a backend with the pace at which its jobs are looked at. Queue is where its jobs are looked after: a local
 // trainer's on the machine it runs on, any other's on every worker that trains.
 type Trainer struct {
@@ -187,8 +190,11 @@ func (t *Trainers) CancelFinetune(ctx context.Context, job TrainingJob) error {
 	if err := trainer.Backend.Cancel(ctx, job.ID); err != nil {
 		return tellTrainer(job.Trainer, err)
 	}
-	// What it leaves can be taken away once it has ended, for which a moment is waited.
-	for range 30 {
+	if _, ok := trainer.Backend.(finetune.Cleaner); !ok {
+		return nil
+	}
+	// What it leaves can be taken away once it has ended, for which a while is waited.
+	for deadline := time.Now().Add(partingTime); time.Now().Before(deadline); {
 		status, err := trainer.Backend.Poll(ctx, job.ID)
 		if err != nil || status.State.Terminal() {
 			break

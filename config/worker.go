@@ -145,14 +145,16 @@ type Trainer struct {
 	Template string `yaml:"template" json:"template"`
 	// Backend sagemaker: region of the jobs; absent: the one of the AWS settings around the worker.
 	Region string `yaml:"region" json:"region"`
-	// Backend sagemaker: US dollars that one instance costs an hour; absent: costs are not known.
+	// Backends other than openai and together: US dollars that the machines of a job cost an hour, for plans; of backend sagemaker one instance, for the cost of billed time and the time limit that a budget sets. Absent: not known.
 	InstanceHour float64 `yaml:"instance_hour" json:"instance_hour" jsonschema:"minimum=0,maximum=100000"`
+	// Tokens that a job trains on in a second, as you measured it: with it plans tell the time and, with instance_hour, the cost of training. Absent: not known.
+	TokensPerSecond float64 `yaml:"tokens_per_second" json:"tokens_per_second" jsonschema:"minimum=0,maximum=1000000000"`
 	// Backends command and slurm: folder for jobs, on the worker's machine; for slurm under the same path on the nodes.
 	Dir string `yaml:"dir" json:"dir"`
 	// Backends command and slurm: names of environment variables that the program gets from the worker's besides the usual ones; NAME=value sets one.
 	Env []string `yaml:"env" json:"env" jsonschema:"maxItems=1000"`
 	// Backend command: how long the machine that trains may show no worker before the run is blocked and says so.
-	HostTimeout Duration `yaml:"host_timeout" json:"host_timeout" min:"1m" max:"720h"`
+	HostTimeout Duration `yaml:"host_timeout" json:"host_timeout" min:"10s" max:"720h"`
 	// Keep training files at the provider, checkpoints of jobs, and jobs in a cluster of Kubernetes, when a job has ended; else they are removed. Backend http: the service is not told that it may clean up.
 	Keep bool `yaml:"keep" json:"keep"`
 	// Time between two looks at a job.

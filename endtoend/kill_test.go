@@ -149,6 +149,7 @@ func (l *lab) survived(want map[string]string) {
 	require.Equal(t, want, digests(t, st), "rows differ from those of an undisturbed run")
 	require.Empty(t, leftovers(t, st))
 	l.submitted(iterations)
+	require.Empty(t, l.trainingFiles(), "files of jobs that have ended")
 	a := readAccount(t, l.stack.PocketDir)
 	repeated := a.repeated(t, l.killed())
 	answers, questions := a.answered()

@@ -42,6 +42,8 @@ type lab struct {
 	documents string            // prefix of their keys in S3, where they are listed by a pattern
 	secrets   map[string]string // by what they are for
 	more      string            // of the worker's settings
+	queues    string            // that the worker serves; "": all
+	changed   func(text string) string
 	moreEnv   []string          // of the worker's environment
 	prepared  func(*config.Run) // what is changed of the spec when local sources are in S3; nil: nothing
 
@@ -129,6 +131,9 @@ func (l *lab) work(via wiring) {
 	load := func(file string, via wiring) (string, config.Worker) {
 		text := fmt.Sprintf(settingsText, or(via.temporal, l.stack.TemporalAddress), l.stack.S3.Bucket, or(via.s3, l.stack.S3.Endpoint),
 			access, secret, or(via.model, l.stack.PocketURL)+"/v1", model) + l.more
+		if l.changed != nil {
+			text = l.changed(text)
+		}
 		path := filepath.Join(l.dir, file)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		settings, err := config.LoadWorker(path)
@@ -138,8 +143,12 @@ func (l *lab) work(via wiring) {
 	path, _ := load("worker.yaml", via)
 	_, l.settings = load("starter.yaml", wiring{})
 	var err error
+	command := []string{workerBinary, "-config", path}
+	if l.queues != "" {
+		command = append(command, "-queues", l.queues)
+	}
 	l.worker, err = child.Keep(t.Context(), child.Spec{
-		Name: "worker", Command: []string{workerBinary, "-config", path}, Env: append(env, child.ParentStdin+"=1"), Dir: l.dir,
+		Name: "worker", Command: command, Env: append(env, child.ParentStdin+"=1"), Dir: l.dir,
 		Log: filepath.Join(l.dir, "logs", "worker.log"), Ready: 60 * time.Second,
 	}, func(e child.Event) { l.logf("%s", e) })
 	require.NoError(t, err)

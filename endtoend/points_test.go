@@ -104,6 +104,7 @@ func points() map[string][]*trap {
 			put("training file written", `/00/train/myx`, true, 0),
 			post("training file uploaded, answer lost", `^/v1/files$`),
 			post("job submitted, answer lost", `^/v1/fine_tuning/jobs$`),
+			{name: "training file removed, end of the job not told", method: http.MethodDelete, path: regexp.MustCompile(`^/v1/files/`), after: true},
 			post("model deployed, trial answer lost", `^/v1/chat/completions$`),
 		},
 		"run": {

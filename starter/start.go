@@ -64,6 +64,9 @@ func (c *startCmd) Run(a *app) error {
 	if err := a.preflight(client); err != nil {
 		return err
 	}
+	for _, w := range estimate.Unbounded(spec, worker) {
+		a.warn("warning: %s", w)
+	}
 	if spec, err = client.Prepare(a.ctx, spec, c.dir(), a.uploads()); err != nil {
 		return err
 	}

@@ -153,9 +153,11 @@ type Status struct {
 	Sets       []IterationSummary `json:"sets"`
 	Spent      dataset.Usage      `json:"spent"`
 	InDoubt    dataset.Usage      `json:"in_doubt"`
-	Budget     config.Budget      `json:"budget"`
-	Report     string             `json:"report,omitempty"` // s3:// address of the newest report
-	Distilled  bool               `json:"distilled"`        // a fixed judge rated, not the model itself
+	// Unpriced is how many trainings have a cost that nobody told: they are not in Spent.
+	Unpriced  int           `json:"unpriced,omitempty"`
+	Budget    config.Budget `json:"budget"`
+	Report    string        `json:"report,omitempty"` // s3:// address of the newest report
+	Distilled bool          `json:"distilled"`        // a fixed judge rated, not the model itself
 	// Calibration is that of the current iteration, whose set is not there yet.
 	Calibration *eval.Calibration `json:"calibration,omitempty"`
 	// Warnings are what a person should look at, though the run goes on.

@@ -80,6 +80,9 @@ func money(s Status) string {
 	if s.Spent.UnknownPrice > 0 {
 		text += fmt.Sprintf(" + %d calls of unknown price", s.Spent.UnknownPrice)
 	}
+	if s.Unpriced > 0 {
+		text += fmt.Sprintf(" + trainings of unknown cost: %d", s.Unpriced)
+	}
 	if s.InDoubt.Calls > 0 {
 		text += fmt.Sprintf(" (+ %d in doubt)", s.InDoubt.Calls)
 	}

@@ -45,6 +45,9 @@ func TestTwoIterationsAsInThePaper(t *testing.T) {
 	if got, want := status.Spent.Calls, int64(3*80); got != want {
 		t.Errorf("spent %d calls, want %d: augment once, rate all of A twice", got, want)
 	}
+	if status.Unpriced != 4 {
+		t.Errorf("%d trainings of unknown cost, want 4", status.Unpriced)
+	}
 	for _, name := range []string{"demo/status.json", "demo/state/01.json", "demo/state/02.json"} {
 		if w.records[name] == nil {
 			t.Errorf("record %s is missing", name)

@@ -129,7 +129,7 @@ func (r *run) status() Status {
 	s := Status{
 		Run: r.name, Phase: PhaseRunning, Iteration: r.st.Iteration, Iterations: r.iterations(),
 		StartedAt: r.st.StartedAt, UpdatedAt: r.updated, Stages: r.st.Stages, Sets: r.st.Sets,
-		Spent: spent.Spent, InDoubt: spent.InDoubt, Budget: r.budget(), Report: r.st.Report,
+		Spent: spent.Spent, InDoubt: spent.InDoubt, Unpriced: r.unpriced(), Budget: r.budget(), Report: r.st.Report,
 		Distilled: r.fixedJudge(), Recipe: r.recipe, Results: r.st.Results, Pushed: r.st.Pushed,
 		Serving: r.st.Serving,
 	}
@@ -315,4 +315,14 @@ func raise(b config.Budget) string {
 func emptyDataset(kind dataset.Kind, ref dataset.Ref) error {
 	way := "look at the reasons in " + ref.Dir + "/rejected and mend the sources or the segments rules of the spec; then start a new run"
 	return activities.NewTrouble("source", fmt.Sprintf("the sources gave no %s: all %d records were turned away", kind, ref.Rejected), way)
+}
+
+// unpriced counts the trainings whose cost nobody told.
+func (r *run) unpriced() (n int) {
+	for _, t := range r.st.Trainings {
+		if !t.CostKnown {
+			n++
+		}
+	}
+	return n
 }

@@ -4,10 +4,8 @@ package estimate
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/selfalign/selfalign/config"
-	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/llm/batch"
 )
 
@@ -98,9 +96,13 @@ func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Pr
 	selected := int64(math.Round(float64(segments.Rows) * selectedShare(run.Curate.Threshold)))
 	pair := Texts{Rows: selected, Instruction: instructionTokens, Output: segments.Output}
 
+	rated := seeds // calibration takes those that are held out too
+	if g := run.Gate; g != nil {
+		seeds.Rows = max(0, seeds.Rows-int64(g.Holdout))
+	}
 	p.train("train myx", 0, seeds, Texts{})
 	p.augment(0, segments)
-	if run.Rate.Judge == nil {
+	if p.needsM0() {
 		p.train("train m0", 0, seeds, Texts{})
 	}
 	for t := 1; t <= run.Iterations; t++ {
@@ -108,9 +110,13 @@ func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Pr
 			p.train("train myx", t, seeds, pair)
 			p.augment(t, segments)
 		}
-		p.calibrate(t, seeds)
+		p.calibrate(t, rated)
 		p.rate(t, segments)
 		p.train(fmt.Sprintf("train m%d", t), t, seeds, pair)
+		p.gate(t, rated)
+	}
+	if e := run.Evaluate; e != nil && len(e.Prompts) > 0 {
+		p.warn("what evaluate asks is not in this plan: for each of its prompts and each iteration, two answers and two judgements")
 	}
 	p.total()
 	if p.plan.Segments.Rows == 0 {
@@ -197,9 +203,7 @@ func (p *planner) ask(name string, t int, model config.Asked, s config.Sampling,
 // batches notes what is assumed of a provider's Batch API.
 func (p *planner) batches(provider string, discount float64) {
 	text := fmt.Sprintf("provider %s takes %.0f %% off in batches and answers them within 24 hours, which is the time shown; what is asked again takes another batch, or is asked live when it is little", provider, 100*discount)
-	if !slices.Contains(p.assumed, text) {
-		p.assumed = append(p.assumed, text)
-	}
+	p.assumed = appendOnce(p.assumed, text)
 }
 
 // cost is in US dollars, without discounts for cached prompts.
@@ -225,45 +229,8 @@ func (p *planner) seconds(provider config.Provider, s config.Sampling, calls, pr
 	return out
 }
 
-// train adds a fine-tuning job over seeds and pairs.
-func (p *planner) train(name string, t int, seeds, pairs Texts) {
-	rows := seeds.Rows + pairs.Rows
-	h, by := finetune.PaperHyper(rows), p.run.Model.Hyper
-	h = h.Override(finetune.Hyper{Epochs: by.Epochs, Steps: by.Steps, BatchSize: by.BatchSize})
-	epochs := h.Epochs
-	if h.Steps > 0 && h.BatchSize > 0 && rows > 0 {
-		epochs = float64(h.Steps) * float64(h.BatchSize) / float64(rows)
-	}
-	tokens := epochs * (float64(seeds.Rows)*(seeds.Instruction+seeds.Output) + float64(pairs.Rows)*(pairs.Instruction+pairs.Output))
-	stage := Stage{Name: name, Iteration: t, Rows: rows, TrainedTokens: int64(tokens)}
-	trainer := p.worker.Trainers[p.run.Model.Trainer]
-	if trainer.Backend == config.BackendCommand {
-		free := 0.0
-		stage.Cost = &free
-	} else {
-		provider := p.worker.Providers[trainer.Provider]
-		price, known := provider.PriceOfTrained("ft:" + p.run.Model.Base)
-		if !known || price.Training == 0 {
-			price, known = provider.Price(p.run.Model.Base)
-		}
-		if known && (price.Training > 0 || price == (config.Price{AsOf: price.AsOf})) {
-			usd := tokens * price.Training / 1e6
-			stage.Cost = &usd
-		} else {
-			p.warn(fmt.Sprintf("no training price for %s at provider %s, so the cost of training is not known", p.run.Model.Base, trainer.Provider))
-		}
-	}
-	stage.worst.cost = stage.Cost
-	p.plan.Stages = append(p.plan.Stages, stage)
-}
-
 func (p *planner) warn(text string) {
-	for _, w := range p.plan.Warnings {
-		if w == text {
-			return
-		}
-	}
-	p.plan.Warnings = append(p.plan.Warnings, text)
+	p.plan.Warnings = appendOnce(p.plan.Warnings, text)
 }
 
 func (p *planner) total() {
@@ -317,9 +284,6 @@ func (p *planner) assume() {
 	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
 	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
 	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)
-	say("an answer takes %.1f s and a second for each %d tokens; training time depends on the trainer and is not counted", firstToken, tokensPerSecond)
+	say("an answer takes %.1f s and a second for each %d tokens; training time depends on the trainer and is counted only where its settings tell tokens_per_second", firstToken, tokensPerSecond)
 	say("duplicates and rejected rows cost nothing and are not taken off; nor are cached prompts and answers paid for before")
-	if p.worker.Trainers[p.run.Model.Trainer].Backend == config.BackendCommand {
-		say("training on your own machines is counted as free")
-	}
 }

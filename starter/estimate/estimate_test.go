@@ -175,6 +175,66 @@ func TestBudgetThatWillNotDo(t *testing.T) {
 	}
 }
 
+// Where machines cost by the hour, a plan says before anything is spent what is known of it, and what a budget cannot hold back.
+func TestTrainingByTheHour(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		trainer config.Trainer
+		cost    float64 // of the first job, 4.8 million tokens; -1: not known
+		says    []string
+	}{
+		{config.Trainer{Backend: config.BackendCommand}, 0, []string{"counted as free", "does not hold back a job of trainer t: what its program tells as cost_usd"}},
+		{config.Trainer{Backend: config.BackendCommand, InstanceHour: 3, TokensPerSecond: 4000}, 1, []string{"does not hold back"}},
+		{config.Trainer{Backend: config.BackendSlurm}, -1, []string{"trainer t cost is not known (Try: instance_hour", "does not hold back"}},
+		{config.Trainer{Backend: config.BackendKubernetes, InstanceHour: 3}, -1, []string{"costs $3 an hour, for as long as a job takes", "does not hold back"}},
+		{config.Trainer{Backend: config.BackendSageMaker, InstanceHour: 3, TokensPerSecond: 4000, Template: "ResourceConfig: {InstanceCount: 2}"}, 2, nil},
+		{config.Trainer{Backend: config.BackendSageMaker}, -1, []string{"nobody says what an instance costs"}},
+		{config.Trainer{Backend: config.BackendHTTP}, -1, []string{"max_cost_usd"}},
+	} {
+		r, w := setup()
+		r.Model.Trainer, r.Budget.USD = "t", 1e6
+		w.Trainers = map[string]config.Trainer{"t": c.trainer}
+		p := estimate.Make(r, w, seeds, segments, prompts)
+		train := p.Stages[0]
+		switch {
+		case c.cost < 0 && (train.Cost != nil || !p.Total.Unknown), c.cost >= 0 && (train.Cost == nil || math.Abs(*train.Cost-c.cost) > 1e-9):
+			t.Errorf("%+v: %+v", c.trainer, train)
+		case (c.trainer.TokensPerSecond > 0) != (train.Seconds != nil):
+			t.Errorf("%+v takes %v", c.trainer, train.Seconds)
+		}
+		words := strings.Join(append(p.Warnings, p.Assumptions...), "\n")
+		for _, want := range c.says {
+			if !strings.Contains(words, want) {
+				t.Errorf("%+v: no %q in\n%s", c.trainer, want, words)
+			}
+		}
+		if strings.Contains(words, `provider ""`) || strings.Contains(words, "at provider ,") || c.says == nil && strings.Contains(words, "hold back") {
+			t.Errorf("%+v:\n%s", c.trainer, words)
+		}
+		r.Budget.USD = 0
+		if p = estimate.Make(r, w, seeds, segments, prompts); strings.Contains(strings.Join(p.Warnings, "\n"), "hold back") {
+			t.Errorf("without a budget: %v", p.Warnings)
+		}
+	}
+}
+
+// A gate has M_0 trained, keeps seeds from training and asks: for each of them two answers and two judgements.
+func TestGateIsPlanned(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	r.Iterations = 1
+	r.Rate.Judge = &config.Judge{Provider: "p", Model: "judge"}
+	r.Gate = &config.Gate{Holdout: 200, Contest: config.Contest{Limit: 150}}
+	r.Gate.Answers.Attempts, r.Gate.Compare.Attempts = 1, 1
+	p := estimate.Make(r, w, seeds, segments, prompts)
+	if got, want := names(p), "train myx, augment, train m0, rate, train m1, gate answers, gate judge"; got != want {
+		t.Fatalf("stages are %s", got)
+	}
+	if n := len(p.Stages); p.Stages[0].Rows != 3000 || p.Stages[n-1].Calls != 300 || p.Stages[n-2].Calls != 300 {
+		t.Errorf("%+v", p.Stages)
+	}
+}
+
 func TestCount(t *testing.T) {
 	t.Parallel()
 	file := func(name, body string) estimate.File {

@@ -164,9 +164,13 @@ func TestWords(t *testing.T) {
 	}
 	for want, u := range map[string]dataset.Usage{
 		"$1.50": {Calls: 2, MicroUSD: 1_500_000}, "cost unknown": {Calls: 2, UnknownPrice: 2}, "$0.10 + unknown": {Calls: 2, UnknownPrice: 1, MicroUSD: 100_000},
+		"$4.00 + unknown": {Calls: 2, UnknownPrice: 2, MicroUSD: 4_000_000}, // of trainings
 	} {
 		if got := screen.Money(u); got != want {
 			t.Errorf("money is %s, want %s", got, want)
 		}
+	}
+	if got := screen.Spending(workflows.Status{Unpriced: 2}); !strings.Contains(got, "cost of 2 trainings not known") {
+		t.Error(got)
 	}
 }

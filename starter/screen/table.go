@@ -136,6 +136,9 @@ func Spending(s workflows.Status) string {
 		of(Count(tokens)+" tokens", s.Budget.Tokens > 0, Count(s.Budget.Tokens)),
 		of(Money(s.Spent), s.Budget.USD > 0, fmt.Sprintf("$%.2f", s.Budget.USD)),
 	}
+	if s.Unpriced > 0 {
+		parts = append(parts, fmt.Sprintf("cost of %d trainings not known", s.Unpriced))
+	}
 	if s.InDoubt.Calls > 0 {
 		parts = append(parts, Count(s.InDoubt.Calls)+" calls in doubt")
 	}
@@ -147,7 +150,7 @@ func Money(u dataset.Usage) string {
 	switch cost := fmt.Sprintf("$%.2f", float64(u.MicroUSD)/1e6); {
 	case u.UnknownPrice == 0:
 		return cost
-	case u.UnknownPrice >= u.Calls:
+	case u.UnknownPrice >= u.Calls && u.MicroUSD == 0: // trainings may have a price where calls have none
 		return "cost unknown"
 	default:
 		return cost + " + unknown"
@@ -157,7 +160,7 @@ func Money(u dataset.Usage) string {
 // shortMoney is Money in eight characters.
 func shortMoney(u dataset.Usage) string {
 	switch {
-	case u.UnknownPrice >= u.Calls:
+	case u.UnknownPrice > 0 && u.UnknownPrice >= u.Calls && u.MicroUSD == 0:
 		return "?"
 	case u.UnknownPrice > 0:
 		return fmt.Sprintf("$%.2f+?", float64(u.MicroUSD)/1e6)
