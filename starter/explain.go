@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -222,6 +223,17 @@ func (e *explained) add(p piece, most int) {
 	e.Pieces = append(e.Pieces, p)
 }
 
+// length is what is known of a piece's length: of a document that was turned away whole nothing, of a long reject its beginning.
+func (p piece) length() string {
+	switch {
+	case p.Chars == 0:
+		return "–"
+	case !p.Kept && p.Chars >= corpus.RejectTextChars:
+		return fmt.Sprintf("%d+", p.Chars)
+	}
+	return strconv.Itoa(p.Chars)
+}
+
 func (e *explained) write(a *app) error {
 	last := [2]string{}
 	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
@@ -247,7 +259,7 @@ func (e *explained) write(a *app) error {
 		if len(p.Masked) > 0 {
 			what += ", masked: " + counts(p.Masked)
 		}
-		fmt.Fprintf(w, "  %s\t%d\t%s\t%s\n", what, p.Chars, head, clip(why, 100))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", what, p.length(), head, clip(why, 100))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -91,8 +91,8 @@ const (
 	maxWindow   = 128 << 20 // how far back Zstandard data may refer, and so about what reading it takes in memory: what zstd --ultra -22 writes; --long=28 is turned away
 )
 
-// rejectTextChars is how much of a piece's text a reject keeps, in characters.
-const rejectTextChars = 4000
+// RejectTextChars is how much of a piece's text a reject keeps, in characters.
+const RejectTextChars = 4000
 
 // Item is one row: exactly one of Segment, Seed, Prompt, Response and Reject is set. The rest tells what a count needs to know of it.
 type Item struct {
@@ -130,7 +130,7 @@ type origin struct {
 // text, that of its place and reason.
 func (o origin) reject(reason, detail, text string) Item {
 	r := &dataset.Reject{
-		ID: dataset.SegmentID(text), Stage: Stage, Reason: reason, Detail: detail, Text: clip(text, rejectTextChars),
+		ID: dataset.SegmentID(text), Stage: Stage, Reason: reason, Detail: detail, Text: clip(text, RejectTextChars),
 		Source: o.source, Document: o.document, Offset: o.offset,
 	}
 	if text == "" {

@@ -38,7 +38,7 @@ func check(t testing.TB, item Item, err error) {
 	if r := item.Reject; r != nil {
 		set++
 		texts = append(texts, r.Text, r.Detail, r.Instruction)
-		if len(r.ID) != 32 || r.Reason == "" || r.Stage != Stage || utf8.RuneCountInString(r.Text) > rejectTextChars {
+		if len(r.ID) != 32 || r.Reason == "" || r.Stage != Stage || utf8.RuneCountInString(r.Text) > RejectTextChars {
 			t.Errorf("bad reject %+v", r)
 		}
 	}

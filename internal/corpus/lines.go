@@ -150,5 +150,5 @@ func invalidAt(b []byte) int {
 
 // printable returns the beginning of foreign bytes as clean text, for a reject.
 func printable(b []byte) string {
-	return cleanText(string(bytes.ToValidUTF8(b[:min(len(b), 4*rejectTextChars)], []byte("\uFFFD"))))
+	return cleanText(string(bytes.ToValidUTF8(b[:min(len(b), 4*RejectTextChars)], []byte("\uFFFD"))))
 }

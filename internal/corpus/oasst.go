@@ -69,7 +69,7 @@ func (sd *seeder) tree(at origin, line []byte) bool {
 func (sd *seeder) answer(at origin, question string, reply message) bool {
 	if reason, detail := sd.unfit(reply); reason != "" {
 		it := at.reject(reason, "reply: "+detail, reply.Text)
-		it.Reject.Instruction = clip(question, rejectTextChars)
+		it.Reject.Instruction = clip(question, RejectTextChars)
 		return sd.yield(it)
 	}
 	return sd.emit(at, question, reply.Text)

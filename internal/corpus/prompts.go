@@ -208,7 +208,7 @@ func (p *prompter) emit(at origin, system, instruction, output, model string) bo
 	switch {
 	case reason != "":
 		it := at.reject(reason, detail, output)
-		it.Reject.ID, it.Reject.Instruction = id, clip(instruction, rejectTextChars)
+		it.Reject.ID, it.Reject.Instruction = id, clip(instruction, RejectTextChars)
 		return p.yield(it)
 	case p.opts.Pairs:
 		return p.yield(Item{Response: &dataset.Response{

@@ -205,7 +205,7 @@ func (sd *seeder) emit(at origin, instruction, output string) bool {
 	if reason != "" {
 		it := at.reject(reason, detail, output)
 		it.Reject.ID = dataset.PairID(instruction, output)
-		it.Reject.Instruction = clip(instruction, rejectTextChars)
+		it.Reject.Instruction = clip(instruction, RejectTextChars)
 		return sd.yield(it)
 	}
 	return sd.yield(Item{Seed: &dataset.Seed{

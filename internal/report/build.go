@@ -84,8 +84,9 @@ type madeSet struct {
 
 // Names of steps on the way from sources to training sets.
 const (
-	stepSeeds    = "Seed pairs"
-	stepSegments = "Segments"
+	stepSeeds      = "Seed pairs"
+	stepSegments   = "Segments"
+	stepCandidates = "Instructions written"
 )
 
 // datasets reads the manifests and fills in everything that follows from them exactly.
@@ -99,7 +100,7 @@ func (b *builder) datasets() error {
 	wants := []want{
 		{stepSeeds, "Seed pairs D", in.Seeds, paperSeed},
 		{stepSegments, "", in.Segments, nil},
-		{"Instructions written", "All of A", in.Candidates, paperA},
+		{stepCandidates, "All of A", in.Candidates, paperA},
 	}
 	for _, r := range in.Rounds {
 		if !r.Ratings.IsZero() {
@@ -273,8 +274,8 @@ func clip(s string, n int) string {
 
 func place(source, document string, offset int64) string {
 	parts := []string{}
-	for _, p := range []string{source, document} {
-		if p != "" && (len(parts) == 0 || parts[0] != p) {
+	for _, p := range []string{sourceName(source), document} {
+		if p != "" && (len(parts) == 0 || source != p) {
 			parts = append(parts, clip(p, 200))
 		}
 	}

@@ -48,7 +48,7 @@ var paperScaling = []struct {
 // meanings explains reasons for turning a row away that a reader may not guess.
 var meanings = map[string]string{
 	"too_short":               "shorter than a segment may be",
-	"too_long":                "longer than a segment may be, with no lower header to cut at",
+	"too_long":                "longer than a segment may be, with no lower header to cut at; segments.long: cut parts it between paragraphs",
 	"navigation_header":       "under a header of navigation or advertising",
 	"uppercase_header":        "under a header in capitals",
 	"empty_header":            "under no header",

@@ -260,7 +260,9 @@ func contamination(d Data) (steps []string, sets []heldOut) {
 		take(f.Set, f.Total.Contaminated)
 	}
 	for _, f := range d.Flow {
-		take(f.Name, f.Contaminated)
+		if f.Name == stepCandidates || sum(f.Contaminated) > 0 { // selections look again, in vain but for forks
+			take(f.Name, f.Contaminated)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if len(sets) == maxSources {
