@@ -60,7 +60,9 @@ func TestARunByBatchAndRunsBesideItPayOnce(t *testing.T) {
 	for bits, output := range map[int]string{0: "same", 2: "finer"} {
 		w := b.byPost(output)
 		w.Delivery, w.Input = DeliveryLive, b.segments("segments-"+output, rows, bits)
-		wg.Go(func() { until(t, Deps{Store: b.st, Models: llm.NewPool(map[string]llm.Provider{"p": postProvider(b.url)})}, w) })
+		wg.Go(func() {
+			until(t, Deps{Store: b.st, Models: llm.NewPool(map[string]llm.Provider{"p": postProvider(b.url)})}, w)
+		})
 	}
 	time.Sleep(300 * time.Millisecond)
 	b.run(first)
