@@ -141,7 +141,7 @@ func (c *controller) failed(now time.Time, t ticket, k kind, pause time.Duration
 	c.lastErr = why
 	if k == kindOverload || k == kindTimeout {
 		c.odds.note(true)
-		alone = c.odds.alone(c.win.borne(t.seq, before))
+		alone = c.odds.alone(c.win.borne(t.seq, before), c.inFlight)
 	}
 	if (k == kindOverload || k == kindTimeout) && !alone {
 		shrank := c.win.refused(t.seq, c.next, before)

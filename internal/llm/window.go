@@ -74,47 +74,58 @@ func (w *window) answered(inFlight int, wary bool) {
 }
 
 // odds tells refusals that have nothing to do with the load from an endpoint that has enough. Some endpoints refuse one request
-// in a hundred whatever comes, and to retreat for each would bring them to a crawl.
+// in a hundred whatever comes, and to retreat for each would bring them to a crawl. It is a sequential test (Page's CUSUM) of a share of
+// few refusals against one of many: each outcome weighs as the logarithm of how much likelier it is under the second, and the sum
+// stays at least 0. A wrong alarm at the share of few comes about once in e^alarm refusals; that all are refused is seen at the 6th.
 type odds struct {
-	answered, refused float64 // of the latest requests
-	wary              bool    // refusals came in numbers: every one counts
-	idle              float64 // refusals at a load that was borne before, lately; while wary
+	weight   float64
+	answered float64 // of the latest requests
+	wary     bool    // refusals came in numbers: every one counts
+	idle     float64 // refusals at a load that was borne before, lately; while wary
 }
 
 const (
-	oddsMemory = 256.0  // requests, of answered and refused
+	few, many  = 0.02, 0.10
+	alarm      = 9.0
+	oddsMemory = 256.0  // requests, of answered
 	idleMemory = 4096.0 // requests, of idle
 	idleEnough = 3.0    // such refusals show that the endpoint refuses whatever the load
-	tolerated  = 0.04   // a share up to this is no reason to retreat
-	fewEnough  = 5.0    // nor are so many
 	wellBelow  = 0.85   // of the load at the last refusal: a load that was borne
+)
+
+var (
+	refusalWeighs = math.Log(many / few)
+	answerWeighs  = math.Log((1 - many) / (1 - few)) // below 0
 )
 
 func (o *odds) note(refused bool) {
 	o.answered *= 1 - 1/oddsMemory
-	o.refused *= 1 - 1/oddsMemory
 	o.idle *= 1 - 1/idleMemory
 	if refused {
-		o.refused++
+		o.weight += refusalWeighs
 	} else {
 		o.answered++
+		o.weight = math.Max(0, o.weight+answerWeighs)
 	}
 }
 
-// alone decides whether the refusal just noted came by itself among answers. borne says that the endpoint had borne the load
-// of that moment before.
-func (o *odds) alone(borne bool) bool {
+// alone decides whether the refusal just noted came by itself among answers. Requests in flight count as answers to be: refusals
+// come sooner. borne says that the endpoint had borne the load of that moment before.
+func (o *odds) alone(borne bool, inFlight int) bool {
+	coming := float64(inFlight) * answerWeighs
 	switch {
-	case o.answered < 0.5: // nothing is known yet, or nothing is answered any more
+	case o.answered < 0.5 && coming > -refusalWeighs: // nothing is known yet, or nothing is answered any more
 		return false
 	case o.wary:
 		if borne {
 			o.idle++
 		}
-		o.wary = o.idle < idleEnough
+		if o.idle >= idleEnough {
+			o.wary, o.weight = false, 0
+		}
 		return false
-	case o.refused > max(fewEnough, tolerated*(o.answered+o.refused)):
-		o.wary, o.idle, o.refused = true, 0, 0
+	case o.weight+coming > alarm:
+		o.wary, o.idle = true, 0
 		return false
 	}
 	return true
