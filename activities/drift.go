@@ -182,12 +182,12 @@ func (e *Evals) WriteLabelled(ctx context.Context, in LabelledInput) (dataset.Re
 	var rows []dataset.Candidate
 	var rejects []dataset.Reject
 	seen := map[string]bool{}
-	err := read(ctx, e.Sources, in.Sources, eval.ReadLabelled, func(name string, i int, p eval.LabelledPair) {
+	err := read(ctx, e.Sources, in.Sources, func(name string, number int64, p evalRecord) {
 		c := dataset.Candidate{
-			Instruction: clean(p.Instruction), Output: clean(p.Output), Generator: labelledBad, Source: name, Document: fmt.Sprint(i + 1), Offset: int64(i),
+			Instruction: p.instruction, Output: p.output, Generator: labelledBad, Source: name, Document: fmt.Sprint(number), Offset: number - 1,
 		}
 		c.ID = dataset.PairID(c.Instruction, c.Output)
-		good, ok := p.Good()
+		good, ok := eval.IsGood(p.label)
 		if good {
 			c.Generator = labelledGood
 		}
@@ -208,7 +208,7 @@ func (e *Evals) WriteLabelled(ctx context.Context, in LabelledInput) (dataset.Re
 			return
 		}
 		rejects = append(rejects, dataset.Reject{
-			ID: c.ID, Stage: "labelled", Reason: reason, Detail: cut(string(p.Label), 40), Instruction: c.Instruction, Text: c.Output,
+			ID: c.ID, Stage: "labelled", Reason: reason, Detail: cut(p.label, 40), Instruction: c.Instruction, Text: c.Output,
 			Source: name, Document: c.Document, Offset: c.Offset,
 		})
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -13,14 +12,13 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
-	"github.com/selfalign/selfalign/internal/eval"
 	"github.com/selfalign/selfalign/internal/prompt"
 )
 
 // Bounds of an evaluation. Prompt sets in use have some hundred prompts; one is read as a whole.
 const (
 	evalRowsPerPartition = 512
-	evalMostText         = 64 << 20  // bytes of texts that an evaluation holds: its files, or the outputs of both sides
+	evalMostText         = 64 << 20  // bytes of texts that an evaluation holds: of its files, or the outputs of both sides
 	evalMostPrompt       = 256 << 10 // bytes of one prompt or output
 )
 
@@ -85,8 +83,8 @@ func (e *Evals) WritePrompts(ctx context.Context, in PromptsInput) (dataset.Ref,
 			take(r.Instruction, r.Source, r.Document, r.Offset)
 		}
 	default:
-		err := read(ctx, e.Sources, in.Sources, eval.ReadPrompts, func(name string, i int, p eval.Prompt) {
-			take(clean(p.Text()), name, fmt.Sprint(i+1), int64(i))
+		err := read(ctx, e.Sources, in.Sources, func(name string, number int64, r evalRecord) {
+			take(r.instruction, name, fmt.Sprint(number), number-1)
 		})
 		if err != nil {
 			return dataset.Ref{}, err
@@ -151,11 +149,11 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 	var rows []dataset.Response
 	var rejects []dataset.Reject
 	seen := map[string]bool{}
-	err := read(ctx, e.Sources, in.Sources, eval.ReadPrompts, func(name string, i int, p eval.Prompt) {
-		text := clean(p.Text())
+	err := read(ctx, e.Sources, in.Sources, func(name string, number int64, p evalRecord) {
+		text := p.instruction
 		r := dataset.Response{
-			ID: promptKey(text), PromptID: promptKey(text), Sample: 1, Instruction: text, Output: clean(p.Output),
-			Generator: cmp.Or(p.Generator, name), Source: name, Document: fmt.Sprint(i + 1), Offset: int64(i),
+			ID: promptKey(text), PromptID: promptKey(text), Sample: 1, Instruction: text, Output: p.output,
+			Generator: cmp.Or(p.generator, name), Source: name, Document: fmt.Sprint(number), Offset: number - 1,
 		}
 		reason := ""
 		switch {
@@ -182,68 +180,6 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 		return dataset.Ref{}, blocked("source", errors.New("the files hold no outputs"), "give files with instruction and output, then start again under another name")
 	}
 	return writeWhole(ctx, e.Store, in.Output, in.About, dataset.Manifest{Kind: dataset.KindResponses}, rows, rejects)
-}
-
-// read reads the records of all files of sources.
-func read[T any](ctx context.Context, s *Sources, sources []config.Source, records func(io.Reader) ([]T, error), take func(name string, i int, v T)) error {
-	left := int64(evalMostText)
-	for _, source := range sources {
-		files, _, err := s.list(ctx, source, dataset.KindPrompts)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			if f.Wrong != "" {
-				return blocked("source", fmt.Errorf("%s: %s", f.Name, f.Wrong), "mend the list, then start again under another name")
-			}
-			body, err := s.places().Open(f.File).Stream(ctx)
-			if err != nil {
-				return forPerson(err)
-			}
-			kept := &keeping{r: io.LimitReader(body, left+1)}
-			counted := &counting{r: kept}
-			list, err := records(counted)
-			body.Close() //nolint:errcheck // only read
-			if left -= counted.n; left < 0 {
-				return blocked("source", fmt.Errorf("the files of an evaluation have more than %d bytes in all, with %s", evalMostText, f.Name), "evaluate on fewer prompts, under another name")
-			}
-			if kept.err != nil {
-				return forPerson(kept.err)
-			}
-			if err != nil {
-				return blocked("source", fmt.Errorf("%s: %w", f.Name, err), "give a JSON list or JSON lines of objects, then start again under another name")
-			}
-			for i, v := range list {
-				take(f.Name, i, v)
-			}
-		}
-	}
-	return nil
-}
-
-type counting struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counting) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
-// keeping remembers the error of a reader that is not its end: such a file may be read another time.
-type keeping struct {
-	r   io.Reader
-	err error
-}
-
-func (k *keeping) Read(p []byte) (int, error) {
-	n, err := k.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		k.err = err
-	}
-	return n, err
 }
 
 // clean makes a text one that can be a column.

@@ -46,7 +46,7 @@ const (
 
 // Evaluate has the model of each iteration evaluated while the run goes on.
 type Evaluate struct {
-	// Prompts: files like AlpacaEval's, a JSON list or JSON lines of objects with instruction (or prompt, or question).
+	// Prompts: files like AlpacaEval's, a JSON list, JSON lines or Parquet with instruction (or prompt, or question), or a dataset of the Hub.
 	Prompts []Source `yaml:"prompts" json:"prompts,omitempty" jsonschema:"maxItems=100"`
 	// What each iteration's model is compared with: the number of an iteration (0 is the model of the seeds alone), previous, or outputs (those below).
 	Against string `yaml:"against" json:"against" jsonschema:"pattern=^(previous|outputs|[0-9]{1\\,2})$"`
@@ -114,7 +114,7 @@ type Evaluation struct {
 	Model Side `yaml:"model" json:"model"`
 	// What it is compared with.
 	Baseline Side `yaml:"baseline" json:"baseline"`
-	// Prompts: files like AlpacaEval's, a JSON list or JSON lines of objects with instruction (or prompt, or question). Absent: those of the baseline's outputs.
+	// Prompts: files like AlpacaEval's, a JSON list, JSON lines or Parquet with instruction (or prompt, or question), or a dataset of the Hub. Absent: those of the baseline's outputs.
 	Prompts []Source `yaml:"prompts" json:"prompts,omitempty" jsonschema:"maxItems=100"`
 	// Takes the instructions of the run's seeds as prompts. Models were trained on them, so this flatters all models.
 	SeedPrompts bool `yaml:"seed_prompts" json:"seed_prompts,omitempty"`
@@ -168,11 +168,13 @@ func ParseEvaluation(name string, body []byte, overrides ...string) (Evaluation,
 // Validate reports every impossible value at once, as an *Error.
 func (e Evaluation) Validate() error { return e.check().err("") }
 
+// evalFormats are those of prompts, outputs and labelled sets: all but auto say what auto finds out.
+var evalFormats = []string{"auto", "pairs", "jsonl", "parquet"}
+
 func (e Evaluation) check() problems {
 	var ps problems
 	ps.fields(reflect.ValueOf(e), "")
-	formats := []string{"auto", "pairs"}
-	ps.sources("prompts", e.Prompts, formats)
+	ps.sources("prompts", e.Prompts, evalFormats)
 	if e.Scaling == nil {
 		ps.side("model", e.Model, e.Run)
 	} else {
@@ -224,16 +226,15 @@ func (ps *problems) side(at string, s Side, run string) {
 	case s.Iteration >= 0 && s.Run == "" && run == "":
 		ps.add(at+".iteration", "needs a run, whose iteration it is", strconv.Itoa(s.Iteration), "run: NAME")
 	}
-	ps.sources(at+".outputs", s.Outputs, []string{"auto", "pairs"})
+	ps.sources(at+".outputs", s.Outputs, evalFormats)
 }
 
 // evaluating checks what a run spec says about evaluations.
 func (ps *problems) evaluating(r Run) {
-	formats := []string{"auto", "pairs"}
 	if e := r.Evaluate; e != nil {
-		ps.sources("evaluate.prompts", e.Prompts, formats)
-		ps.sources("evaluate.outputs", e.Outputs, formats)
-		ps.sources("evaluate.labelled", e.Labelled, formats)
+		ps.sources("evaluate.prompts", e.Prompts, evalFormats)
+		ps.sources("evaluate.outputs", e.Outputs, evalFormats)
+		ps.sources("evaluate.labelled", e.Labelled, evalFormats)
 		switch {
 		case len(e.Prompts) == 0 && len(e.Outputs) == 0 && len(e.Labelled) == 0:
 			ps.add("evaluate.prompts", "is missing", "", "- path: prompts.jsonl")

@@ -15,6 +15,7 @@ import (
 type Record struct {
 	Number int64 // from 1
 	Texts  []string
+	Fields map[string]string // of NamedFields: what it has of the names asked for
 }
 
 // maxTextDepth is how deep in a record texts are looked for.
@@ -24,6 +25,41 @@ const maxTextDepth = 32
 // another), or all of a record where none is named; for any other text its paragraphs, each a record. What cannot be read is an
 // error: a set that is known in part would let through what it was named to keep out. ErrRandomAccess means that it is a table.
 func Records(ctx context.Context, name string, r io.Reader, format string, fields []string, bounds Bounds) iter.Seq2[Record, error] {
+	return eachRecord(ctx, name, r, format, bounds, true, func(values map[string]json.RawMessage) (Record, error) {
+		texts, err := textsOf(values, fields)
+		if err != nil {
+			err = fmt.Errorf("%w. Try: name the fields that hold its texts", err)
+		}
+		return Record{Texts: texts}, err
+	})
+}
+
+// NamedFields yields of each record of JSONL or an array of JSON what it has of the fields named (a.b for one inside another): texts as they
+// are, anything else but null as it is written. Errors are those of Records; a text file is one.
+func NamedFields(ctx context.Context, name string, r io.Reader, format string, fields []string, bounds Bounds) iter.Seq2[Record, error] {
+	return eachRecord(ctx, name, r, format, bounds, false, func(values map[string]json.RawMessage) (Record, error) {
+		out := Record{Fields: map[string]string{}}
+		for _, field := range fields {
+			raw, ok := rawField(values, field)
+			if !ok || len(raw) == 0 || string(raw) == "null" {
+				continue
+			}
+			text := string(raw)
+			if raw[0] == '"' {
+				if err := json.Unmarshal(raw, &text); err != nil {
+					return out, fmt.Errorf("field %q: %w", field, err)
+				}
+			}
+			out.Fields[field] = text
+		}
+		return out, nil
+	})
+}
+
+// eachRecord reads a file as Records says; texts allows one without fields.
+func eachRecord(
+	ctx context.Context, name string, r io.Reader, format string, bounds Bounds, texts bool, take func(map[string]json.RawMessage) (Record, error),
+) iter.Seq2[Record, error] {
 	bounds = bounds.withDefaults()
 	return func(yield func(Record, error) bool) {
 		s := newSource(ctx, r, bounds)
@@ -38,6 +74,10 @@ func Records(ctx context.Context, name string, r io.Reader, format string, field
 			return
 		case FormatWARC, FormatTar, FormatHTML:
 			fail(fmt.Errorf("a file in the format %s is no evaluation set. Try: JSONL, Parquet or text", format))
+			return
+		}
+		if format == FormatText && !texts {
+			fail(errors.New("a text has no fields. Try: JSON, JSONL or Parquet"))
 			return
 		}
 		if format == FormatText {
@@ -55,12 +95,13 @@ func Records(ctx context.Context, name string, r io.Reader, format string, field
 				fail(fmt.Errorf("line %d: %s: %s", lines.number, bad.reason, bad.detail))
 				return
 			}
-			texts, err := textsOf(values, fields)
+			record, err := take(values)
 			if err != nil {
-				fail(fmt.Errorf("line %d: %w. Try: name the fields that hold its texts", lines.number, err))
+				fail(fmt.Errorf("line %d: %w", lines.number, err))
 				return
 			}
-			if !yield(Record{Number: lines.number, Texts: texts}, nil) {
+			record.Number = lines.number
+			if !yield(record, nil) {
 				return
 			}
 		}

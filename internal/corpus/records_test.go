@@ -27,17 +27,47 @@ func TestRecords(t *testing.T) {
 		{"a page", "a.html", "<html>", nil, "format html"},
 		{"a table", "a.parquet", "PAR1", nil, ErrRandomAccess.Error()},
 	} {
-		var got []Record
+		type texts struct {
+			Number int64
+			Texts  []string
+		}
+		var got []texts
 		said := ""
 		for record, err := range Records(t.Context(), tt.file, strings.NewReader(tt.in), FormatAuto, tt.fields, Bounds{MaxLineBytes: 1 << 20}) {
 			if err != nil {
 				said = err.Error()
 				break
 			}
-			got = append(got, record)
+			got = append(got, texts{record.Number, record.Texts})
 		}
 		if s := fmt.Sprint(got); s != tt.want && (said == "" || !strings.Contains(said, tt.want)) {
 			t.Errorf("%s: %s, error %q; want %s", tt.name, s, said, tt.want)
+		}
+	}
+}
+
+func TestNamedFields(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`[{"q": "one", "label": true, "x": {"y": "deep"}}, {"q": null, "label": 0}]`: `map[label:true q:one x.y:deep] map[label:0] `,
+		"{\"q\": [1, \"two\"]}\n{\"z\": 1}":                                          `map[q:[1, "two"]] map[] `,
+		`{"q": "one"`:                                                                "bad_record",
+	} {
+		got := ""
+		for record, err := range NamedFields(t.Context(), "a.json", strings.NewReader(in), FormatAuto, []string{"q", "label", "x.y"}, Bounds{}) {
+			if err != nil {
+				got += err.Error()
+				break
+			}
+			got += fmt.Sprint(record.Fields) + " "
+		}
+		if got != want && !strings.Contains(got, want) {
+			t.Errorf("%s: %s; want %s", in, got, want)
+		}
+	}
+	for _, err := range NamedFields(t.Context(), "a.txt", strings.NewReader("a text"), FormatAuto, []string{"q"}, Bounds{}) {
+		if err == nil {
+			t.Error("a text has no fields")
 		}
 	}
 }

@@ -31,14 +31,6 @@ type Annotation struct {
 	Preference  *float64 `json:"preference"` // 1: the baseline, 2: the model, 1.5 or 0: neither, between: weighted; nil: not told
 }
 
-// Output is one record of a model_outputs.json as AlpacaEval writes it.
-type Output struct {
-	Instruction string `json:"instruction"`
-	Output      string `json:"output"`
-	Generator   string `json:"generator"`
-	Dataset     string `json:"dataset"`
-}
-
 // Published is what AlpacaEval tells of annotations, in its own words and units: rates in percent.
 type Published struct {
 	WinRate         float64 `json:"win_rate"`       // mean preference
@@ -56,9 +48,6 @@ type Published struct {
 
 // ReadAnnotations reads a list of annotations: a JSON array, or an object a line. NaN counts as null.
 func ReadAnnotations(r io.Reader) ([]Annotation, error) { return records[Annotation](r, "annotations") }
-
-// ReadOutputs reads a list of model outputs, in the same forms.
-func ReadOutputs(r io.Reader) ([]Output, error) { return records[Output](r, "outputs") }
 
 // Import counts annotations as AlpacaEval's own leaderboard does.
 func Import(annotations []Annotation) (Published, error) {
@@ -192,51 +181,12 @@ func nullNaN(body []byte) []byte {
 	return out
 }
 
-// Prompt is one record of a prompt set. Any of its names may hold the instruction; Input continues it, as in Alpaca's files.
-type Prompt struct {
-	Instruction string `json:"instruction"`
-	Input       string `json:"input"`
-	Prompt      string `json:"prompt"`
-	Question    string `json:"question"`
-	Output      string `json:"output"`
-	Generator   string `json:"generator"`
-}
-
-// ReadPrompts reads a prompt set: a JSON array, such as AlpacaEval's, or an object a line.
-func ReadPrompts(r io.Reader) ([]Prompt, error) { return records[Prompt](r, "prompts") }
-
-// Text returns the instruction.
-func (p Prompt) Text() string {
-	text := p.Instruction
-	for _, other := range []string{p.Prompt, p.Question} {
-		if strings.TrimSpace(text) == "" {
-			text = other
-		}
-	}
-	if strings.TrimSpace(p.Input) != "" {
-		text = strings.TrimSpace(text) + "\n\n" + p.Input
-	}
-	return strings.TrimSpace(text)
-}
-
-// LabelledPair is one record of a labelled set.
-type LabelledPair struct {
-	Instruction string          `json:"instruction"`
-	Output      string          `json:"output"`
-	Label       json.RawMessage `json:"label"` // true, 1, "good", "positive" or "yes"; false, 0, "bad", "negative" or "no"
-}
-
-// ReadLabelled reads a labelled set in the same forms.
-func ReadLabelled(r io.Reader) ([]LabelledPair, error) {
-	return records[LabelledPair](r, "labelled pairs")
-}
-
-// Good returns the label; ok is false where it is none.
-func (p LabelledPair) Good() (good, ok bool) {
-	switch strings.ToLower(strings.Trim(string(p.Label), `" `)) {
-	case "true", "1", "good", "positive", "yes":
+// IsGood reads a label of a labelled set: true, 1, good, positive or yes; false, 0, bad, negative or no. ok is false where it is none.
+func IsGood(label string) (good, ok bool) {
+	switch strings.ToLower(strings.TrimSpace(label)) {
+	case "true", "1", "1.0", "good", "positive", "yes":
 		return true, true
-	case "false", "0", "bad", "negative", "no":
+	case "false", "0", "0.0", "bad", "negative", "no":
 		return false, true
 	}
 	return false, false

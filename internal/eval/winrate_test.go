@@ -133,16 +133,16 @@ func sharesOf(all []eval.Compared) []float64 {
 
 func TestRecordsInOtherForms(t *testing.T) {
 	t.Parallel()
-	lines := "{\"instruction\":\"a\",\"output\":\"x\"}\n{\"instruction\":\"b\",\"output\":\"\",\"generator\":\"g\"}\n"
-	out, err := eval.ReadOutputs(strings.NewReader(lines))
-	if err != nil || len(out) != 2 || out[1].Generator != "g" {
+	lines := "{\"instruction\":\"a\",\"output_2\":\"x\"}\n{\"instruction\":\"b\",\"preference\":NaN,\"generator_2\":\"g\"}\n"
+	out, err := eval.ReadAnnotations(strings.NewReader(lines))
+	if err != nil || len(out) != 2 || out[1].Generator2 != "g" || out[1].Preference != nil {
 		t.Errorf("lines: %v, %v", out, err)
 	}
 	for name, text := range map[string]string{
 		"nothing": "", "an empty list": "[]", "no end": `[{"instruction":"a"}`, "more": `[{"instruction":"a"}] []`,
 		"another shape": `{"instruction": 3}`, "a list of words": `["a"]`,
 	} {
-		if got, err := eval.ReadOutputs(strings.NewReader(text)); err == nil {
+		if got, err := eval.ReadAnnotations(strings.NewReader(text)); err == nil {
 			t.Errorf("%s was read as %v", name, got)
 		}
 	}

@@ -17,6 +17,25 @@ import (
 // Records yields the texts of the records of a file in any format that holds records: see corpus.Records. Of a table they are
 // those of the columns named, or of all. Whatever cannot be read is an error.
 func Records(ctx context.Context, f File, format string, fields []string) iter.Seq2[corpus.Record, error] {
+	stream := func(r io.Reader) iter.Seq2[corpus.Record, error] {
+		return corpus.Records(ctx, f.Name, r, format, fields, corpus.Bounds{})
+	}
+	return records(ctx, f, format, stream, func(r ReaderAt) iter.Seq2[corpus.Record, error] { return tableRecords(ctx, r, fields) })
+}
+
+// NamedFields yields of each record of a file what it has of the fields or columns named: see corpus.NamedFields. A table that has none of them
+// is a *corpus.ColumnError.
+func NamedFields(ctx context.Context, f File, format string, fields []string) iter.Seq2[corpus.Record, error] {
+	stream := func(r io.Reader) iter.Seq2[corpus.Record, error] {
+		return corpus.NamedFields(ctx, f.Name, r, format, fields, corpus.Bounds{})
+	}
+	return records(ctx, f, format, stream, func(r ReaderAt) iter.Seq2[corpus.Record, error] { return namedColumns(ctx, r, fields) })
+}
+
+type recorded = iter.Seq2[corpus.Record, error]
+
+// records opens a file the way that its format needs.
+func records(ctx context.Context, f File, format string, stream func(io.Reader) recorded, table func(ReaderAt) recorded) recorded {
 	return func(yield func(corpus.Record, error) bool) {
 		if f.Wrong != "" {
 			yield(corpus.Record{}, fmt.Errorf("read %s: %s", f.Name, f.Wrong))
@@ -30,7 +49,7 @@ func Records(ctx context.Context, f File, format string, fields []string) iter.S
 			}
 			defer body.Close()
 			again := false
-			for record, err := range corpus.Records(ctx, f.Name, body, format, fields, corpus.Bounds{}) {
+			for record, err := range stream(body) {
 				if again = errors.Is(err, corpus.ErrRandomAccess); again {
 					break
 				}
@@ -54,11 +73,43 @@ func Records(ctx context.Context, f File, format string, fields []string) iter.S
 			yield(corpus.Record{}, fmt.Errorf("read %s: a zip archive is no evaluation set. Try: JSONL, Parquet or text", f.Name))
 			return
 		}
-		for record, err := range tableRecords(ctx, r, fields) {
+		for record, err := range table(r) {
 			if err != nil {
 				err = fmt.Errorf("read %s: %w", f.Name, err)
 			}
 			if !yield(record, err) {
+				return
+			}
+		}
+	}
+}
+
+// namedColumns reads the columns named, of those there are.
+func namedColumns(ctx context.Context, r ReaderAt, fields []string) recorded {
+	return func(yield func(corpus.Record, error) bool) {
+		have, err := hub.ParquetColumns(r, r.Size())
+		columns := map[string]string{}
+		for _, name := range fields {
+			if slices.Contains(have, name) {
+				columns[name] = name
+			}
+		}
+		if err == nil && len(columns) == 0 {
+			err = &corpus.ColumnError{Wanted: strings.Join(fields, " or "), Have: have}
+		}
+		if err != nil {
+			yield(corpus.Record{}, err)
+			return
+		}
+		for row, err := range hub.Parquet(r, r.Size(), columns) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(corpus.Record{}, err)
+				return
+			}
+			if !yield(corpus.Record{Number: row.Index + 1, Fields: row.Values}, nil) {
 				return
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/selfalign/selfalign/activities"
@@ -30,6 +31,9 @@ func (c *Client) ReportData(ctx context.Context, run string, opt report.Options)
 		return report.Data{}, err
 	}
 	if seen.Recipe != "" && seen.Recipe != workflows.RecipeScore {
+		if of, _, part := strings.Cut(run, "/eval/"); !stands && part && seen.Recipe == workflows.RecipeEvaluate {
+			return written, fmt.Errorf("%s: %w as a report of its own: its results stand in that of its run. Try: starter report %s", run, ErrNotFound, of)
+		}
 		if !stands {
 			return written, fmt.Errorf("run %s: report %w; it is written at the end. Try: starter watch %s", run, ErrNotFound, run)
 		}
