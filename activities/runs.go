@@ -122,6 +122,9 @@ func (r *Runs) checkModel(ctx context.Context, provider, model string) error {
 		}
 		return blocked("endpoint", what, fmt.Sprintf("make the Inference Endpoint %s/%s run, then retry", e.Namespace, e.Name))
 	}
+	if model != "" && llm.ClassOf(err) == llm.ClassNotFound {
+		return blocked("endpoint", what, "give the right name in the spec of a new run, or have the provider offer this one, then retry")
+	}
 	return blocked("endpoint", what, "make "+r.Settings.Providers[provider].URL+" answer for the workers, then retry")
 }
 

@@ -173,6 +173,10 @@ func (a *app) advise(seen runs.Seen) {
 		a.warn("next: starter approve %[1]s%[2]s && starter watch %[1]s%[2]s", seen.Run, a.settings)
 		return
 	}
+	if strings.Contains(seen.Message, "start a new run") && !strings.Contains(seen.Message, "starter retry") {
+		a.warn("next: starter cancel %s%s, then starter start --name ANOTHER-NAME", seen.Run, a.settings)
+		return
+	}
 	if !strings.Contains(seen.Message, "starter retry") { // a spent budget: what it says is all there is to do
 		a.warn("next, when that is done: starter watch %s%s", seen.Run, a.settings)
 		return

@@ -40,6 +40,7 @@ const batchWait = 20 * time.Second
 
 // parts are the activities of this worker, each with its dependencies.
 type parts struct {
+	store    *blob.Store
 	stages   *activities.Stages
 	sets     *activities.Sets
 	sources  *activities.Sources
@@ -145,6 +146,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	web := origin.NewWeb(origin.WebOptions{Allowed: settings.Sources.Allows})
 	sources := &activities.Sources{Store: store, Bucket: elsewhere, Hub: datasets, Web: web, PathsBase: settings.Sources.PathsBase}
 	return &parts{
+		store:    store,
 		publish:  &activities.Publishing{Store: store, Hub: datasets, Bucket: elsewhere},
 		stages:   &activities.Stages{Deps: stage.Deps{Store: store, Models: models, Log: log, BatchWait: batchWait, Templates: templates, Evaluation: activities.EvaluationSets(sources)}},
 		sets:     &activities.Sets{Store: store, Sources: sources},

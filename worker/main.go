@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -51,6 +52,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitUsage
 	}
 	settings, err := config.LoadWorker(*path)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(stderr, "no worker settings at %s. Try: -config FILE, or begin with examples/openai/worker.yaml\n", *path)
+		return exitUsage
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitUsage

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/workflows"
 )
 
@@ -30,6 +31,16 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 	if err != nil {
 		return err
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("name of this machine: %w", err)
+	}
+	warnOfKeys(settings, log)
+	parts, err := build(ctx, settings, host, log) // before Temporal is waited for: what is wrong here waiting does not mend
+	if err != nil {
+		return err
+	}
+	go tellOfStore(ctx, parts.store, log)
 	c, err := dial(ctx, settings.Temporal, log, metrics)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to do
@@ -38,15 +49,6 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 		return err
 	}
 	defer c.Close()
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("name of this machine: %w", err)
-	}
-	warnOfKeys(settings, log)
-	parts, err := build(ctx, settings, host, log)
-	if err != nil {
-		return err
-	}
 	if err := takeCallbacks(ctx, settings, parts.trainers, c, log); err != nil {
 		return err
 	}
@@ -85,6 +87,28 @@ func work(ctx context.Context, settings config.Worker, log *slog.Logger, stdout 
 	log.Info("stopping: calls in flight finish, partitions are handed back")
 	stopAll(workers)
 	return err
+}
+
+// tellOfStore says when the bucket cannot be used, and when it can again. Work that needs it waits meanwhile.
+func tellOfStore(ctx context.Context, store *blob.Store, log *slog.Logger) {
+	for wait := 10 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
+		err := store.Reach(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && wait > 10*time.Second:
+			log.Info("the bucket answers", "bucket", store.Bucket())
+			return
+		case err == nil:
+			return
+		}
+		log.Warn("cannot use the bucket; runs wait for it", "bucket", store.Bucket(), "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 func stopAll(workers []worker.Worker) {

@@ -24,7 +24,7 @@ import (
 )
 
 const minimal = `temporal: {address: "127.0.0.1:1"}
-store: {bucket: b, access_key_env: PATH, secret_key_env: PATH}
+store: {bucket: b, endpoint: "http://127.0.0.1:1", access_key_env: PATH, secret_key_env: PATH}
 providers: {p: {url: "http://127.0.0.1:1/v1"}, p2: {url: "http://127.0.0.1:2/v1"}}
 trainers:
   tuner: {backend: openai, provider: p}
@@ -95,7 +95,7 @@ func TestBadSettings(t *testing.T) {
 	}
 }
 
-// Without Temporal a worker waits, says so, and stops when it is told to.
+// Without Temporal or a bucket a worker waits, says so, and stops when it is told to.
 func TestWaitsForTemporal(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,7 +106,7 @@ func TestWaitsForTemporal(t *testing.T) {
 		done <- run(ctx, []string{"-config", settingsFile(t, minimal)}, strings.NewReader(""), &out, &errs)
 	}()
 	deadline := time.Now().Add(30 * time.Second)
-	for !strings.Contains(errs.String(), "waiting for Temporal") {
+	for !strings.Contains(errs.String(), "waiting for Temporal") || !strings.Contains(errs.String(), "cannot use the bucket") {
 		if time.Now().After(deadline) {
 			t.Fatalf("says nothing of the wait: %s", errs.String())
 		}

@@ -191,7 +191,7 @@ func (r *run) troubles() []string {
 	retry := false
 	for _, key := range workflow.DeterministicKeys(r.blocked) {
 		t := r.blocked[key]
-		retry = retry || t.Class != troubleBudget
+		retry = retry || t.Class != troubleBudget && (strings.Contains(t.Way, "retry") || !strings.Contains(t.Way, "start a new run"))
 		way := []rune(strings.TrimSuffix(t.Way, ", then retry"))
 		if len(way) > 0 {
 			way[0] = unicode.ToUpper(way[0])
@@ -313,8 +313,12 @@ func raise(b config.Budget) string {
 }
 
 func emptyDataset(kind dataset.Kind, ref dataset.Ref) error {
-	way := "look at the reasons in " + ref.Dir + "/rejected and mend the sources or the segments rules of the spec; then start a new run"
-	return activities.NewTrouble("source", fmt.Sprintf("the sources gave no %s: all %d records were turned away", kind, ref.Rejected), way)
+	why := fmt.Sprintf("all %d records were turned away", ref.Rejected)
+	if ref.Rejected == 0 {
+		why = "there is nothing in them"
+	}
+	way := "see why with starter explain (seeds: --seeds), mend the sources or the rules of the spec, then start a new run"
+	return activities.NewTrouble("source", fmt.Sprintf("the sources gave no %s: %s", kind, why), way)
 }
 
 // unpriced counts the trainings whose cost nobody told.

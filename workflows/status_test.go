@@ -28,6 +28,11 @@ func TestMessages(t *testing.T) {
 		},
 		{"budget", run{blocked: map[string]activities.Trouble{"01 rate": {Class: troubleBudget, Message: "used up", Way: "raise it"}}}, PhaseBlocked, "01 rate: used up. Raise it"},
 		{
+			"nothing that a retry mends",
+			run{blocked: map[string]activities.Trouble{"00 ingest seeds": {Class: "source", Message: "the sources gave no seeds", Way: "mend them, then start a new run"}}},
+			PhaseBlocked, "00 ingest seeds: the sources gave no seeds. Mend them, then start a new run",
+		},
+		{
 			"paused at a gate",
 			run{gates: map[string]string{"01 train m1": "m1 on 9 examples"}, st: State{Paused: true}},
 			PhasePaused,

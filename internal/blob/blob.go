@@ -205,8 +205,36 @@ func (s *Store) wrap(op, key string, err error) error {
 	case statusOf(err) == http.StatusPreconditionFailed:
 		err = ErrChanged
 	}
-	return fmt.Errorf("%s %s: %w", op, s.URI(key), err)
+	return fmt.Errorf("%s %s: %w", op, s.URI(key), plain(err))
 }
+
+// plainError is an error of the SDK in the words of the store, without those of the SDK.
+type plainError struct {
+	text string
+	err  error
+}
+
+// plain returns err with the store's own code and message, or what the network said, in place of the SDK's sentence of
+// operations, attempts and identifiers. What nobody but the store's people can explain keeps the identifier of the request.
+func plain(err error) error {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		text := strings.TrimSuffix(strings.TrimSuffix(api.ErrorCode()+": "+strings.TrimRight(api.ErrorMessage(), ". "), ": "), ": UnknownError")
+		if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() >= http.StatusInternalServerError && answer.RequestID != "" {
+			text += " (request " + answer.RequestID + ")"
+		}
+		return &plainError{text, err}
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return &plainError{u.Err.Error(), err}
+	}
+	return err
+}
+
+// Error returns the short text.
+func (e *plainError) Error() string { return e.text }
+
+// Unwrap returns the SDK's error.
+func (e *plainError) Unwrap() error { return e.err }
 
 func statusOf(err error) int {
 	if re, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {

@@ -219,7 +219,16 @@ func TestCheck(t *testing.T) {
 	absent.Bucket = "no-such-bucket"
 	st, err = blob.Open(ctx, absent)
 	require.NoError(t, err)
-	require.ErrorContains(t, st.Check(ctx), "Try: create the bucket")
+	require.EqualError(t, st.Check(ctx), "reach bucket no-such-bucket: NotFound. Try: create the bucket (aws s3 mb s3://no-such-bucket) or correct its name")
+	_, err = st.Prefixes(ctx, "")
+	require.ErrorContains(t, err, "NoSuchBucket: ")
+	require.NotContains(t, err.Error(), "RequestID", "the SDK's words stay out of messages")
+
+	nobody := cfg
+	nobody.Endpoint = "http://127.0.0.1:1"
+	st, err = blob.Open(ctx, nobody)
+	require.NoError(t, err)
+	require.ErrorContains(t, st.Reach(ctx), ": dial tcp 127.0.0.1:1: connect: connection refused. Try: check that the endpoint is right and the store is running")
 }
 
 func TestOpenRefuses(t *testing.T) {

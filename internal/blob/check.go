@@ -18,9 +18,8 @@ const checkAttempts = 3
 // store honours conditional puts, on which every claim and commit rests. It writes and removes one small object.
 // Errors end with what to try.
 func (s *Store) Check(ctx context.Context) error {
-	quick := func(o *s3.Options) { o.RetryMaxAttempts = checkAttempts } // a person waits
-	if _, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket}, quick); err != nil {
-		return s.explain("reach bucket", err)
+	if err := s.Reach(ctx); err != nil {
+		return err
 	}
 	key := "_check/" + rand.Text()
 	if err := s.PutIfAbsent(ctx, key, []byte("selfalign preflight\n")); err != nil {
@@ -40,6 +39,15 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	if !errors.Is(second, ErrExists) {
 		return s.explain("write conditionally to bucket", second)
+	}
+	return nil
+}
+
+// Reach finds out whether the bucket answers and lets these keys in. Errors end with what to try.
+func (s *Store) Reach(ctx context.Context) error {
+	quick := func(o *s3.Options) { o.RetryMaxAttempts = checkAttempts } // a person waits
+	if _, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket}, quick); err != nil {
+		return s.explain("reach bucket", plain(err))
 	}
 	return nil
 }

@@ -83,6 +83,18 @@ func (c *Client) Check(ctx context.Context, model string) error {
 	return c.advise(model, e, names)
 }
 
+// advised is an error with what to try, in sentences of their own.
+type advised struct {
+	err  error
+	hint string
+}
+
+// Error returns both.
+func (a *advised) Error() string { return strings.TrimRight(a.err.Error(), ". ") + ". " + a.hint }
+
+// Unwrap returns the error.
+func (a *advised) Unwrap() error { return a.err }
+
 func (c *Client) advise(model string, err error, names []string) error {
 	hint := ""
 	switch ClassOf(err) {
@@ -106,5 +118,5 @@ func (c *Client) advise(model string, err error, names []string) error {
 	if hint == "" {
 		return fmt.Errorf("check model %s at %s: %w", model, c.name, err)
 	}
-	return fmt.Errorf("check model %s at %s: %w. %s", model, c.name, err, hint)
+	return fmt.Errorf("check model %s at %s: %w", model, c.name, &advised{err, hint})
 }

@@ -143,6 +143,8 @@ func s3Error(name string, err error) error {
 		return changed(name)
 	case errors.Is(err, blob.ErrNotFound):
 		return gone(name, err)
+	case strings.Contains(err.Error(), "NoSuchBucket"):
+		return &Error{Source: name, Problem: "cannot be read: there is no such bucket", Try: "correct its name; a run that was started with it needs a new one", missing: true}
 	case errors.As(err, &answer):
 		return refused(name, answer.HTTPStatusCode(), err)
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +46,11 @@ type UnreachableError struct {
 
 // Error returns what did not answer, why, and the way out.
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot reach %s: %v. Try: %s", e.What, e.Err, e.Try)
+	text := fmt.Sprintf("cannot reach %s: %s", e.What, strings.TrimRight(e.Err.Error(), ". "))
+	if strings.Contains(text, "Try: ") {
+		return text // whoever knew more has said it
+	}
+	return text + ". Try: " + e.Try
 }
 
 // Unwrap returns the cause.
