@@ -63,10 +63,14 @@ func (r *Runs) Preflight(ctx context.Context, spec config.Run) error {
 }
 
 // modelsToCheck lists the endpoints of a run: the judge's and the base model's with the model, that of the trained
-// models without, since these do not exist yet.
+// models without, since these do not exist yet. Where a program is started for each model, nobody listens before.
 func modelsToCheck(spec config.Run, settings config.Worker) []config.Asked {
-	out := []config.Asked{{Provider: settings.Servers[spec.ServerName()].Provider}}
-	if p := settings.Trainers[spec.Model.Trainer].Provider; p != "" && p != out[0].Provider {
+	var out []config.Asked
+	server := settings.Servers[spec.ServerName()]
+	if server.Backend != config.BackendCommand {
+		out = append(out, config.Asked{Provider: server.Provider})
+	}
+	if p := settings.Trainers[spec.Model.Trainer].Provider; p != "" && !slices.Contains(out, config.Asked{Provider: p}) {
 		out = append(out, config.Asked{Provider: p})
 	}
 	if spec.Model.Provider != "" {

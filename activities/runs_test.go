@@ -89,7 +89,12 @@ func TestPreflight(t *testing.T) {
 		"no such provider": {ok, "", func(_ *Runs, s *config.Run) { s.Rate.Judge = &config.Judge{Provider: "q", Model: "x"} }, "setting", "mend the settings"},
 		"no such trainer":  {ok, "", func(_ *Runs, s *config.Run) { s.Model.Trainer = "u" }, "setting", "mend the settings"},
 		"broken template":  {ok, "", func(_ *Runs, s *config.Run) { s.Prompts.Rate = "{{.Nothing}}" }, "setting", "template"},
-		"lost bucket":      {ok, "", func(r *Runs, _ *config.Run) { r.Store = lost }, "store", "make the bucket writable"},
+		"a server that starts a program for each model": {401, `{}`, func(r *Runs, s *config.Run) {
+			r.Settings.Servers["t"] = config.Server{Backend: config.BackendCommand, Provider: "p"}
+			r.Settings.Trainers["t"] = config.Trainer{Backend: config.BackendCommand}
+			s.Model.Provider = ""
+		}, "", ""},
+		"lost bucket": {ok, "", func(r *Runs, _ *config.Run) { r.Store = lost }, "store", "make the bucket writable"},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()
