@@ -26,6 +26,8 @@ const (
 	maxMapTasks  = 500
 	taskBytes    = 64 << 20 // of sources in a map task, where that makes few enough tasks
 	taskFiles    = 1000     // likewise
+	fewTasks     = 16       // sources of less than so many times taskBytes are dealt out to about so many tasks, for all cores to have one,
+	leastBytes   = 4 << 20  // but for fewer bytes a task is not worth while
 	spillMemory  = 64 << 20 // bytes of rows held in memory by all map tasks of a process
 	ingestFolder = "_ingest"
 )
@@ -236,7 +238,7 @@ func forPerson(err error) error {
 
 // deal splits files into at most maxMapTasks runs of about equal bytes and files.
 func deal(files []file, total int64) [][]file {
-	mostBytes := max(taskBytes, total/maxMapTasks*2)
+	mostBytes := max(min(taskBytes, max(leastBytes, total/fewTasks)), total/maxMapTasks*2)
 	mostFiles := max(taskFiles, len(files)/maxMapTasks*2)
 	var tasks [][]file
 	var task []file

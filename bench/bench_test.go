@@ -28,6 +28,8 @@ func TestCommandLine(t *testing.T) {
 		{"run -h", exitOK, "-iterations"},
 		{"crash -h", exitOK, "-every"},
 		{"neardup -h", exitOK, "-threshold"},
+		{"ingest -h", exitOK, "-record-mb"},
+		{"ingest -pages 2", exitUsage, "-pages above 0"},
 		{"history -h", exitOK, "-partitions"},
 		{"stage -rows 0", exitUsage, "must be at least 1"},
 		{"stage -task sing", exitUsage, "rate or backtranslate"},

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/RadhiFadlillah/whatlanggo"
 )
 
 // languageSample is how much of a text is looked at, in characters, and languageMin the least that tells anything.
@@ -30,12 +28,11 @@ func wrongLanguage(said string, want []string, confidence float64) string {
 	if english && sure {
 		return ""
 	}
-	info := whatlanggo.Detect(sample)
-	got := info.Lang.Iso6391()
-	if got == "" || slices.Contains(want, got) || info.Confidence < confidence && (!english || share > 0.03) {
+	got, sureness := language(sample)
+	if got == "" || slices.Contains(want, got) || sureness < confidence && (!english || share > 0.03) {
 		return ""
 	}
-	return fmt.Sprintf("%s with confidence %.2f, %s wanted", got, info.Confidence, strings.Join(want, " or "))
+	return fmt.Sprintf("%s with confidence %.2f, %s wanted", got, sureness, strings.Join(want, " or "))
 }
 
 // english are words that make up a fifth to a third of English prose and next to nothing of any other language, packed.
@@ -93,7 +90,7 @@ func englishWord(word string) uint64 {
 }
 
 // englishShare returns which part of the words is on that list. It is sure of a text with a tenth of at least five
-// kinds, which spares the detector: that costs more than all other work on a page together.
+// kinds, which spares the detector.
 func englishShare(text string) (share float64, sure bool) {
 	words, hits := 0, 0
 	var kinds [4]uint64 // of those counted, four different ones

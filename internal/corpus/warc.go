@@ -18,6 +18,7 @@ const (
 	maxBombs      = 16        // in a file; it is left at the next
 	maxProbes     = 10_000    // places in a file that are tried as the beginning of a gzip member
 	maxURIChars   = 2000
+	keptBlock     = 4 << 20 // bytes of memory for a block that the next block is read into
 )
 
 var gzipMagic = []byte{0x1f, 0x8b, 0x08}
@@ -38,6 +39,7 @@ type warcReader struct {
 	gz     *gzip.Reader
 	probe  *gzip.Reader
 	body   *bufio.Reader // decompressed
+	block  bytes.Buffer  // of the record in work
 	inside bool          // a member, or the file that has none
 	start  int64         // of the member on the tape
 	out    int64         // bytes out of this member
@@ -90,8 +92,8 @@ type badWARC struct {
 	offset              int64
 }
 
-// next returns a record whose kind is wanted with its block, at most limit bytes of it, or what was damaged. It
-// returns false at the end of the file and when the source failed.
+// next returns a record whose kind is wanted with its block, which stands until the next call, or what was damaged or has more
+// than limit bytes. It returns false at the end of the file and when the source failed.
 func (w *warcReader) next(limit int64) (rec warcRecord, block []byte, bad badWARC, ok bool) {
 	for !w.ended && w.src.failure() == nil {
 		if !w.inside {
@@ -202,11 +204,11 @@ func (w *warcReader) record(limit int64) (rec warcRecord, block []byte, bad badW
 	at := w.where()
 	if err == nil && !rec.wanted() {
 		_, err = io.CopyN(io.Discard, w.body, rec.length)
+	} else if err == nil && rec.length > limit {
+		bad = badWARC{reason: ReasonTooLarge, detail: fmt.Sprintf("%d bytes, at most %d", rec.length, limit), uri: rec.uri, offset: at}
+		_, err = io.CopyN(io.Discard, w.body, rec.length)
 	} else if err == nil {
-		if block, err = w.block(rec, limit); err == nil && int64(len(block)) > limit {
-			bad = badWARC{reason: ReasonTooLarge, detail: fmt.Sprintf("%d bytes, at most %d", rec.length, limit), uri: rec.uri, offset: at}
-			block = nil
-		}
+		block, err = w.readBlock(rec.length)
 	}
 	if err == nil {
 		err = w.finish()
@@ -343,20 +345,15 @@ func (w *warcReader) line(left *int) ([]byte, error) {
 	}
 }
 
-// block reads the bytes that a header promised. More than limit are read over; then the block is one byte longer.
-func (w *warcReader) block(rec warcRecord, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	n := min(rec.length, limit+1)
-	b.Grow(int(min(n, 1<<20))) // a promise is not yet worth its memory
-	if _, err := io.CopyN(&b, w.body, n); err != nil {
-		return nil, err
+// readBlock reads the bytes that a header promised. They stand until the next block is read.
+func (w *warcReader) readBlock(n int64) ([]byte, error) {
+	if w.block.Cap() > keptBlock {
+		w.block = bytes.Buffer{}
 	}
-	if rec.length > n {
-		if _, err := io.CopyN(io.Discard, w.body, rec.length-n); err != nil {
-			return nil, err
-		}
-	}
-	return b.Bytes(), nil
+	w.block.Reset()
+	w.block.Grow(int(min(n, 1<<20)) + bytes.MinRead) // a promise is not yet worth its memory; a buffer has to see the end
+	_, err := io.CopyN(&w.block, w.body, n)
+	return w.block.Bytes(), err
 }
 
 // finish reads over the end of a record, checks that another record or the end of the member follows, and with the
