@@ -58,7 +58,7 @@ func TestHeapOfACrawl(t *testing.T) {
 		t.Logf("%d MB of WARC: %.1f MB of heap at the peak", mb, float64(bytes)/1e6)
 	}
 	most, growth := uint64(64<<20), uint64(32<<20) // what is allocated while the collector works counts as living
-	if raced { // the detector lets pools forget what they hold, at random: now and then a second huge buffer lives
+	if raced {                                     // the detector lets pools forget what they hold, at random: now and then a second huge buffer lives
 		most, growth = 256<<20, 128<<20
 	}
 	if small, large := peak[16], peak[*heapMB]; large > most || large > small+growth {
