@@ -78,28 +78,41 @@ func parquetOf[T any](t *testing.T, rows []T) []byte {
 	return b.Bytes()
 }
 
-// crawlSite answers over TLS as a host of a crawl and of single files does.
-func crawlSite(t *testing.T) *httptest.Server {
+func inZip(t *testing.T, files map[string][]byte) []byte {
 	t.Helper()
 	var zipped bytes.Buffer
 	w := zip.NewWriter(&zipped)
-	for name, body := range map[string][]byte{"in/crawl.warc.gz": inGzip(t, crawlPage(20), crawlPage(21)), "lines.jsonl.gz": inGzip(t, textLine(t, 22)+"{broken\n"), "logo.png": []byte("\x89PNG")} {
+	for name, body := range files {
 		f, err := w.Create(name)
 		require.NoError(t, err)
 		_, err = f.Write(body)
 		require.NoError(t, err)
 	}
 	require.NoError(t, w.Close())
+	return zipped.Bytes()
+}
+
+// crawlSite answers over TLS as a host of a crawl and of single files does. One file of the crawl it refuses.
+func crawlSite(t *testing.T) *httptest.Server {
+	t.Helper()
+	all := map[string][]byte{"in/crawl.warc.gz": inGzip(t, crawlPage(20), crawlPage(21)), "lines.jsonl.gz": inGzip(t, textLine(t, 22)+"{broken\n"), "logo.png": []byte("\x89PNG")}
+	more := map[string][]byte{"in/pairs.jsonl.gz": inGzip(t, `{"instruction":"Name a bird.","output":"A wren is one."}`+"\n"), "README.md": []byte("# Seeds")}
 	files := map[string][]byte{
 		"/data/seeds.jsonl":        []byte(`{"instruction":"Name a tree.","output":"An oak is one."}` + "\n{broken\n"),
-		"/data/all.zip":            zipped.Bytes(),
-		"/lists/warc.paths.gz":     inGzip(t, "crawl/1.warc.gz\ncrawl/2.warc.gz\ncrawl/lost.warc.gz\n"),
+		"/data/more.zip":           inZip(t, more),
+		"/data/eval.jsonl":         []byte(`{"question":"Which of the seven old bridges over the river was built first, and by whom?"}` + "\n"),
+		"/data/all.zip":            inZip(t, all),
+		"/lists/warc.paths.gz":     inGzip(t, "crawl/1.warc.gz\ncrawl/2.warc.gz\ncrawl/lost.warc.gz\ncrawl/refused.warc.gz\n"),
 		"/cc/crawl/1.warc.gz":      inGzip(t, crawlPage(1), crawlPage(2), crawlPage(3)),
 		"/cc/crawl/2.warc.gz":      inGzip(t, crawlPage(4), crawlPage(5), crawlPage(1)),
 		"/elsewhere/private.jsonl": []byte(textLine(t, 99)),
 	}
 	site := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, ok := files[r.URL.Path]
+		if strings.Contains(r.URL.Path, "refused") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -116,10 +129,12 @@ name: short
 seeds:
   - {path: "hf://ann/pairs", split: train, instruction: question, output: answer}
   - {path: "%[1]s/data/seeds.jsonl"}
+  - {path: "%[1]s/data/more.zip"}
 documents:
   - {path: "hf://ann/pages", text: content}
   - {path: "%[1]s/data/all.zip"}
   - {path: "%[1]s/lists/warc.paths.gz"}
+decontaminate: {sets: [{name: bridges, path: "%[1]s/data/eval.jsonl"}]}
 data: {min_partitions: 2}
 model: {base: pocketlm-base, trainer: pocketlm, server: pocketlm, provider: pocketlm}
 augment: {max_tokens: 64, in_flight: 8}
@@ -181,7 +196,7 @@ func TestSourcesElsewhere(t *testing.T) {
 		{[]string{"hf://ann/pages", "--text", "content"}, []string{"6 kept"}},
 		{[]string{"hf://ann/pairs", "--seeds", "--instruction", "question", "--output", "answer"}, []string{"12 kept"}},
 		{[]string{site.URL + "/data/all.zip"}, []string{"3 kept", "in/crawl.warc.gz#https://example.org/20", "lines.jsonl.gz#1", "not_text", "bad_record"}},
-		{[]string{site.URL + "/lists/warc.paths.gz"}, []string{"5 kept", "missing_file", "duplicate"}},
+		{[]string{site.URL + "/lists/warc.paths.gz"}, []string{"5 kept", "missing_file", "unreadable_file", "HTTP 403", "duplicate"}},
 	} {
 		out, err := starter(append([]string{"ingest", "-w", settings, "--explain"}, source.args...)...)
 		require.NoError(t, err, out)
@@ -200,14 +215,18 @@ func TestSourcesElsewhere(t *testing.T) {
 	st := l.client.Store
 	seeds, _, err := dataset.Open(t.Context(), st, setDir("00/seeds"))
 	require.NoError(t, err)
-	require.Equal(t, []int64{13, 1}, []int64{seeds.Rows, seeds.Rejected})
-	require.Len(t, seeds.Origins, 2)
+	require.Equal(t, []int64{14, 2}, []int64{seeds.Rows, seeds.Rejected})
+	require.Equal(t, map[string]int64{"bad_record": 1, "not_records": 1}, seeds.Reasons)
+	require.Len(t, seeds.Origins, 3)
 	require.Equal(t, pinned, seeds.Origins[0].Commit)
 	segments, _, err := dataset.Open(t.Context(), st, setDir("00/segments"))
 	require.NoError(t, err)
 	require.Equal(t, int64(14), segments.Rows, "6 of the Hub, 3 of the zip, 5 of the crawl: %v", segments.Reasons)
-	require.Equal(t, map[string]int64{"duplicate": 1, "bad_record": 1, "not_text": 1, "missing_file": 1}, segments.Reasons)
-	require.Equal(t, []int64{13, 14}, []int64{planned.Seeds.Rows, planned.Segments.Rows - 1}, "what plan counts, which knows no duplicates")
+	require.Equal(t, map[string]int64{"duplicate": 1, "bad_record": 1, "not_text": 1, "missing_file": 1, "unreadable_file": 1}, segments.Reasons)
+	candidates, _, err := dataset.Open(t.Context(), st, setDir("00/candidates"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"bridges": 0}, candidates.Contaminated, "instructions were held against the evaluation set")
+	require.Equal(t, []int64{14, 14}, []int64{planned.Seeds.Rows, planned.Segments.Rows - 1}, "what plan counts, which knows no duplicates")
 	from := map[string]int{}
 	for _, s := range rowsOf[dataset.Segment](t, st, "00/segments") {
 		from[s.Source]++
