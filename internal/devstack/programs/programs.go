@@ -13,6 +13,7 @@ var Temporald = gobuild.Program{
 		"internal/devstack/loopback",
 		"internal/devstack/temporald",
 		"internal/devstack/temporald/embedded",
+		"internal/flock",
 	},
 }
 
@@ -26,6 +27,7 @@ var Localstack = gobuild.Program{
 		"internal/devstack/localstack",
 		"internal/devstack/loopback",
 		"internal/devstack/s3d",
+		"internal/flock",
 		"internal/pocketlm",
 		"internal/pocketlm/lm",
 	},
