@@ -63,6 +63,11 @@ type object struct {
 		Name  string
 		Files []string
 	} `yaml:"configMapGenerator"`
+	Images []struct {
+		Name    string
+		NewName string `yaml:"newName"`
+		NewTag  string `yaml:"newTag"`
+	}
 	Spec struct {
 		Selector struct {
 			MatchLabels map[string]string `yaml:"matchLabels"`
@@ -72,6 +77,7 @@ type object struct {
 			Spec     struct {
 				Grace      int `yaml:"terminationGracePeriodSeconds"`
 				Containers []struct {
+					Image   string
 					Args    []string
 					EnvFrom []struct {
 						SecretRef struct{ Name string } `yaml:"secretRef"`
@@ -130,6 +136,14 @@ func TestKubernetesManifests(t *testing.T) {
 			t.Errorf("secret %s has no %s", keys.Metadata.Name, env)
 		}
 	}
+	// An image without a registry is one of ours, and kustomize gives it its own.
+	images, used := map[string]bool{}, map[string]bool{}
+	for _, i := range whole.Images {
+		images[i.Name] = true
+		if i.NewName == "" || i.NewTag == "" {
+			t.Errorf("image %s becomes %q with tag %q", i.Name, i.NewName, i.NewTag)
+		}
+	}
 	var roles []string
 	for _, o := range append(objects, keys) {
 		if versions[o.Kind] == "" || versions[o.Kind] != o.APIVersion || o.Kind != "Kustomization" && o.Metadata.Name == "" {
@@ -137,6 +151,10 @@ func TestKubernetesManifests(t *testing.T) {
 		}
 		pod := o.Spec.Template
 		for _, c := range pod.Spec.Containers {
+			used[c.Image] = true
+			if !strings.Contains(c.Image, "/") && !images[c.Image] {
+				t.Errorf("%s: kustomization names no registry for image %q", o.Metadata.Name, c.Image)
+			}
 			for label, value := range o.Spec.Selector.MatchLabels {
 				if pod.Metadata.Labels[label] != value {
 					t.Errorf("%s: its pods do not have %s=%s", o.Metadata.Name, label, value)
@@ -161,5 +179,10 @@ func TestKubernetesManifests(t *testing.T) {
 	}
 	if want := []string{"control", "llm", "cpu", "train"}; !slices.Equal(roles, want) {
 		t.Errorf("roles %v, want %v", roles, want)
+	}
+	for name := range images {
+		if !used[name] {
+			t.Errorf("kustomization renames image %q, which nothing uses", name)
+		}
 	}
 }

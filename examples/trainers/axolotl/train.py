@@ -51,6 +51,7 @@ def main():
     config, steps = fill(yaml.safe_load(template.read_text(encoding="utf-8")), job)
     path = Path(job["checkpoints"], "config.yaml")
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    os.environ.setdefault("AXOLOTL_DO_NOT_TRACK", "1")
     step, last = 0, ""
     with subprocess.Popen(["axolotl", "train", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run:
         for line in run.stdout:

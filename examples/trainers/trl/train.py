@@ -119,7 +119,10 @@ def train(job, options):
     trainer = SFTTrainer(model, args, train_dataset=data, processing_class=tokenizer, peft_config=lora,
                          callbacks=[Progress(every=max(1, steps // 10))])
     trainer.remove_callback(PrinterCallback)
-    say(steps=steps, message=f"{len(data)} examples, {steps} steps of {batch}")
+    left = len(data) - len(trainer.train_dataset)  # the library leaves out those of whose answers nothing is within --max-length
+    if left == len(data):
+        raise ValueError(f"no answer begins within {options.max_length} tokens (try: a higher --max-length)")
+    say(steps=steps, message=f"{len(data) - left} examples, {steps} steps of {batch}" + (f"; {left} longer ones left out" if left else ""))
     trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints) if os.environ.get("SELFALIGN_RESUME") == "1" else None)
     if trainer.state.global_step < steps:
         sys.exit(AGAIN)
