@@ -67,6 +67,9 @@ func (t *Trainers) DeployModel(ctx context.Context, in DeployInput) (dataset.Mod
 	if err != nil {
 		return dataset.ModelRef{}, err
 	}
+	if err := t.record(ctx, in); err != nil {
+		return dataset.ModelRef{}, err
+	}
 	model, err := server.Deploy(ctx, in.trained())
 	var wrong *serve.Error
 	switch {

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -25,11 +26,13 @@ func withVLLM(t *testing.T) (*Trainers, *servetest.VLLM, DeployInput) {
 	trainers := &Trainers{
 		Trainers: map[string]Trainer{"t": {Backend: &backend{}, Queue: "q-train"}},
 		Servers:  map[string]Server{"t": {Server: s, Queue: "q-control", Differs: true}},
+		Store:    store,
 		Models:   llm.NewPool(map[string]llm.Provider{"p": {URL: v.URL}}),
 	}
 	in := DeployInput{Submit: submission()}
 	in.Submit.Model.Provider = "p"
-	in.Status = TrainingStatus{Done: true, Status: finetune.Status{State: finetune.StateSucceeded, Model: "m", Artifact: "runs/r/01/train/m1-0"}}
+	in.Status = TrainingStatus{Done: true, Status: finetune.Status{State: finetune.StateSucceeded, Model: "m", Artifact: "runs/r/01/train/m1-0", NotExpressed: []string{"dropout"}}}
+	in.Submit.Exported.Key = "runs/r/01/train/m1.jsonl"
 	return trainers, v, in
 }
 
@@ -51,6 +54,13 @@ func TestDeployIntoVLLM(t *testing.T) {
 	}
 	if v.Adapters()[ref.Name] != 1 || ref.Revision != revision(in.Submit) || !strings.HasPrefix(ref.Name, "r-forward-1-m1-") {
 		t.Errorf("%+v, loaded %v", ref, v.Adapters())
+	}
+	var made TrainedModel
+	if raw, err := trainers.Store.Get(t.Context(), "runs/r/01/train/m1.json"); err != nil || json.Unmarshal(raw, &made) != nil {
+		t.Fatalf("manifest %s, %v", raw, err)
+	}
+	if made.Revision != ref.Revision || made.Hyper != finetune.PaperHyper(made.Examples) || len(made.NotExpressed) != 1 || made.USD != nil || made.Artifacts != trainers.Store.URI("runs/r/01/train/m1-0") {
+		t.Errorf("manifest %+v", made)
 	}
 	for range 2 {
 		if _, err := env.ExecuteActivity("TeardownModel", in); err != nil || len(v.Adapters()) != 0 {

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/llm"
@@ -40,6 +41,7 @@ type Trainers struct {
 	Trainers map[string]Trainer
 	Servers  map[string]Server
 	Models   *llm.Pool
+	Store    *blob.Store // where manifests of models are written; nil: nowhere
 	// Callback returns the address at which a trainer's news wake a workflow; nil: there is none.
 	Callback func(trainer, workflow string) string
 }

@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -162,6 +163,32 @@ func TestJobsThatEndBadlyLeaveNothing(t *testing.T) {
 	for _, p := range w.traps {
 		require.True(t, p.sprung, "never came by: %s", p.name)
 	}
+}
+
+// TestCancelledWhileSubmitting cancels a run whose worker was killed when a job was made and not told of: it does not train on.
+func TestCancelledWhileSubmitting(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	submitted := post("job made, worker killed, run cancelled", `^/v1/fine_tuning/jobs$`)
+	submitted.meanwhile = func(l *lab) {
+		if err := l.client.Cancel(context.WithoutCancel(l.t.Context()), runName); err != nil {
+			l.logf("cancel: %v", err)
+			l.t.Fail()
+		}
+	}
+	w := &warden{l: l, traps: []*trap{submitted}}
+	l.work(wiring{model: w.front(l.stack.PocketURL)})
+	l.misbehave(pocketlm.Faults{TrainingTime: 600_000})
+	l.start("iterations=1")
+	require.Eventually(t, func() bool {
+		seen, err := l.client.Status(t.Context(), runName)
+		return err == nil && seen.Phase == workflows.PhaseCancelled
+	}, patience, 100*time.Millisecond)
+	require.True(t, submitted.sprung)
+	jobs := l.listed("/v1/fine_tuning/jobs?limit=100")
+	require.NotEmpty(t, jobs)
+	require.Len(t, jobs, l.jobs("cancelled"))
+	require.Empty(t, l.trainingFiles())
 }
 
 // another starts one more worker, for some queues.

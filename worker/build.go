@@ -93,7 +93,7 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 		return nil, err
 	}
 	models := llm.NewPool(providers)
-	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]activities.Server{}, Models: models}
+	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]activities.Server{}, Models: models, Store: store}
 	for name, t := range settings.Trainers {
 		trainer := activities.Trainer{Poll: time.Duration(t.Poll), Queue: workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain)}
 		switch t.Backend {

@@ -31,6 +31,8 @@ type FinetuneInput struct {
 	Told bool `json:"told,omitempty"`
 	// MaxMicroUSD is what is left of the budget; nil: no budget in dollars.
 	MaxMicroUSD *int64 `json:"max_micro_usd,omitempty"`
+	// Withdraw has a cancelled workflow look for a job whose submission was cut off. Runs begun before went without.
+	Withdraw bool `json:"withdraw,omitempty"`
 }
 
 // FinetuneResult is the trained model, ready to answer.
@@ -73,6 +75,10 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 	// A submission that is on its way is waited for: its job would train on, with nobody to cancel it.
 	train := workflow.WithWaitForCancellation(short(ctx, QueueName(in.Queue, RoleTrain), "submit "+in.Name), true)
 	if err := workflow.ExecuteActivity(train, trainers.SubmitFinetune, submit).Get(ctx, &job); err != nil {
+		// Its worker died, and it is not tried again once it is cancelled.
+		if died := new(temporal.TimeoutError); in.Withdraw && ctx.Err() != nil && errors.As(err, &died) {
+			withdraw(ctx, in, submit)
+		}
 		return FinetuneResult{}, err
 	}
 	in.tell(ctx, TrainProgress{State: "submitted", Queue: job.Queue})
@@ -110,6 +116,24 @@ func Finetune(ctx workflow.Context, in FinetuneInput) (FinetuneResult, error) {
 	}
 	out.Model, out.Serving = serving.Model, serving
 	return out, nil
+}
+
+// withdraw stops a job that a worker may have submitted and not lived to tell of: submitting it again finds it. Where there was
+// none it makes one, which is stopped at once; either is better than one that trains with nobody to stop it.
+func withdraw(ctx workflow.Context, in FinetuneInput, submit activities.SubmitInput) {
+	var trainers *activities.Trainers
+	var job activities.TrainingJob
+	parting, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	options := workflow.GetActivityOptions(short(parting, QueueName(in.Queue, RoleTrain), "look for "+in.Name))
+	options.ScheduleToCloseTimeout = partingTimeout
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(parting, options), trainers.SubmitFinetune, submit).Get(parting, &job)
+	if err == nil {
+		err = workflow.ExecuteActivity(lookedAfter(short(parting, job.Queue, "cancel "+in.Name), job), trainers.CancelFinetune, job).Get(parting, nil)
+	}
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("look for a job whose submission was cut off", "model", in.Name, "error", err)
+	}
 }
 
 // tell tells the run how far the training is, where the run wants to be told more than tenths.

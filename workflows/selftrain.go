@@ -381,7 +381,7 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 		}
 		in := FinetuneInput{
 			Run: r.name, Stage: r.key(step), Queue: r.in.Queue, Iteration: r.st.Iteration, Name: name, Training: training,
-			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt, Told: true,
+			Reversed: reversed, Prompt: r.in.Spec.Prompts.Backtranslate, Model: r.in.Spec.Model, Attempt: attempt, Told: true, Withdraw: true,
 		}
 		if left.Capped {
 			in.MaxMicroUSD = &left.Left

@@ -170,7 +170,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("money is %s, want %s", got, want)
 		}
 	}
-	if got := screen.Spending(workflows.Status{Unpriced: 2}); !strings.Contains(got, "cost of 2 trainings not known") {
+	if got := screen.Spending(workflows.Status{Unpriced: 2}); !strings.Contains(got, "trainings of unknown cost: 2") {
 		t.Error(got)
 	}
 }

@@ -137,7 +137,7 @@ func Spending(s workflows.Status) string {
 		of(Money(s.Spent), s.Budget.USD > 0, fmt.Sprintf("$%.2f", s.Budget.USD)),
 	}
 	if s.Unpriced > 0 {
-		parts = append(parts, fmt.Sprintf("cost of %d trainings not known", s.Unpriced))
+		parts = append(parts, fmt.Sprintf("trainings of unknown cost: %d", s.Unpriced))
 	}
 	if s.InDoubt.Calls > 0 {
 		parts = append(parts, Count(s.InDoubt.Calls)+" calls in doubt")
