@@ -29,7 +29,7 @@ func configFor(dir string) Config {
 	}
 	return Config{
 		Name: "test", Command: []string{self, "--job", "{job}"}, Dir: dir, Grace: 300 * time.Millisecond, Resumes: 2,
-		Env: []string{roleEnv + "=trainer", "HUB_TOKEN=" + secret, "LEFT_OUT_ENTIRELY"},
+		Env: []string{roleEnv + "=trainer", "GORACE=atexit_sleep_ms=0", "HUB_TOKEN=" + secret, "LEFT_OUT_ENTIRELY"},
 	}
 }
 
