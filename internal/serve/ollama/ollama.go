@@ -2,7 +2,7 @@
 // file, or from the weights of a whole model.
 //
 // The routes are those of Ollama's own API: HEAD and POST /api/blobs/sha256:…, POST /api/create, /api/show, DELETE
-// /api/delete. Its manifest of a model is written last, so a model is there wholly or not at all.
+// /api/delete. Its manifest of a model is written last, so a model is there wholly or not at all. Compared with the sources of 0.33.0-rc2.
 package ollama
 
 import (
