@@ -229,7 +229,7 @@ func forPerson(err error) error {
 	var column *corpus.ColumnError
 	switch {
 	case errors.As(err, &column):
-		return blocked("source", err, "name the columns under the source in the spec, then start a new run")
+		return blocked("source", err, "name the columns in the spec, then start a new run")
 	case errors.As(err, &ours):
 		return blocked("source", errors.New(ours.Message()), ours.Try)
 	}

@@ -73,6 +73,8 @@ type Generate struct {
 	System string `yaml:"system" json:"system"`
 	// Answers to each prompt.
 	NumGenerations int `yaml:"num_generations" json:"num_generations" jsonschema:"minimum=1,maximum=100"`
+	// Keeps answers that end at max_tokens, as they are. Otherwise they are asked for again, up to attempts times, and then rejected as answer_cut.
+	KeepTruncated bool `yaml:"keep_truncated" json:"keep_truncated,omitempty"`
 	// Calls in flight wanted, under the recipe's name for it; 0: in_flight. No call waits for the others of a batch here.
 	InputBatchSize int `yaml:"input_batch_size" json:"input_batch_size" jsonschema:"minimum=0,maximum=100000"`
 	Sampling       `yaml:",inline"`

@@ -15,6 +15,7 @@ import (
 	"github.com/selfalign/selfalign/internal/trainset"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
+	"github.com/selfalign/selfalign/workflows"
 )
 
 type forkCmd struct {
@@ -93,7 +94,7 @@ func (c *forkCmd) Run(a *app) error {
 type pullCmd struct {
 	runName
 	settings
-	Set        string  `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default})."`
+	Set        string  `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default}; of a generate-and-score run curated, its result)."`
 	Iteration  int     `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
 	Out        string  `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
 	Format     string  `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl,openai,trl,axolotl,llamafactory" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows; the last four are a training set as these trainers read it."`
@@ -110,6 +111,7 @@ Examples:
     starter pull my-run                                       the newest training set, as Parquet, to my-run-training
     starter pull my-run --set ratings --iteration 1 --out r1
     starter pull my-run --format jsonl --out - | head -1
+    starter pull my-recipe                                    what a generate-and-score run kept, to my-recipe-curated
     starter pull my-run --format trl --validation 0.05        for load_dataset("my-run-training/messages"), or prompt-completion
 `
 }
@@ -131,6 +133,15 @@ func (c *pullCmd) Run(a *app) error {
 		return err
 	}
 	defer client.Close()
+	if c.Set == string(dataset.KindTraining) && !trainers {
+		seen, err := client.Status(a.ctx, c.Of)
+		if err != nil {
+			return err
+		}
+		if seen.Recipe == workflows.RecipeScore { // it trains nothing
+			c.Set = string(dataset.KindCurated)
+		}
+	}
 	ref, err := client.Dataset(a.ctx, c.Of, dataset.Kind(c.Set), c.Iteration)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/prompt"
 	"github.com/selfalign/selfalign/internal/publish"
+	"github.com/selfalign/selfalign/starter/estimate"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 )
@@ -64,6 +65,15 @@ func (c *scoreCmd) Run(a *app) error {
 	dir := filepath.Dir(c.File)
 	if err := checkScoreFiles(spec, dir); err != nil {
 		return err
+	}
+	if runs.LocalSource(spec.Load.Path) {
+		in, err := inputs(a.ctx, []config.Source{loadSource(spec.Load)}, dir, worker)
+		if err == nil {
+			_, err = estimate.HavePrompts(a.ctx, in[0], spec.Load, spec.Generate == nil)
+		}
+		if err != nil {
+			return usage(err.Error())
+		}
 	}
 	if c.Check {
 		a.say("%s: run %s is well formed; its models are asked and its sources read when it starts", c.File, spec.Name)
@@ -170,7 +180,13 @@ func (c *pushCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		n, err := client.DownloadExport(a.ctx, export, c.Folder, c.JSONL)
+		files := export
+		if c.JSONL {
+			if files, err = client.WithJSONL(a.ctx, export); err != nil {
+				return err
+			}
+		}
+		n, err := client.DownloadExport(a.ctx, files, c.Folder, c.JSONL)
 		if err == nil {
 			err = runs.WriteFile(filepath.Join(c.Folder, "README.md"), func(w io.Writer) error {
 				_, err := bytes.NewReader(readme).WriteTo(w)

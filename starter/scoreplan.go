@@ -37,6 +37,11 @@ func has(path string, fields ...string) bool {
 	return true
 }
 
+// loadSource is what a recipe loads, as a source.
+func loadSource(l config.Load) config.Source {
+	return config.Source{Path: l.Path, Format: l.Format, Language: "any", Config: l.Config, Split: l.Split, Revision: l.Revision}
+}
+
 // planScore is plan of the generate-and-score recipe.
 func (c *planCmd) planScore(a *app) error {
 	spec, err := config.LoadScore(c.File, c.overrides()...)
@@ -54,12 +59,11 @@ func (c *planCmd) planScore(a *app) error {
 	if err := checkScoreFiles(spec, dir); err != nil {
 		return err
 	}
-	l := spec.Load
-	in, err := inputs(a.ctx, []config.Source{{Path: l.Path, Format: l.Format, Language: "any", Config: l.Config, Split: l.Split, Revision: l.Revision}}, dir, worker)
+	in, err := inputs(a.ctx, []config.Source{loadSource(spec.Load)}, dir, worker)
 	if err != nil {
 		return err
 	}
-	counted, err := estimate.CountPrompts(a.ctx, in[0], l, spec.Generate == nil)
+	counted, err := estimate.CountPrompts(a.ctx, in[0], spec.Load, spec.Generate == nil)
 	if err != nil {
 		return err
 	}

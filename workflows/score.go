@@ -148,7 +148,7 @@ func (r *scoreRun) generating(prompts dataset.Ref) stage.Work {
 	return stage.Work{
 		Task: stage.TaskRespond, Run: r.name, Input: prompts, Output: r.dir(0, dataset.KindResponses),
 		Model:    dataset.ModelRef{Provider: g.Provider, Name: g.Model, Revision: g.Model},
-		Sampling: sampling(g.Sampling), Samples: g.NumGenerations, Attempts: g.Attempts, Prompt: r.spec.Prompts.Respond,
+		Sampling: sampling(g.Sampling), Samples: g.NumGenerations, Attempts: g.Attempts, Prompt: r.spec.Prompts.Respond, KeepCut: g.KeepTruncated,
 	}
 }
 

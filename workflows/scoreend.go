@@ -27,10 +27,10 @@ func (r *run) gate(ctx workflow.Context, step, gate, what string) error {
 }
 
 // ScoreReport is what is known of a generate-and-score run for its report; ratings: zero while it has none.
-func ScoreReport(s Status, spec config.Score, digest string, ratings dataset.Ref, at time.Time) activities.ReportInput {
+func ScoreReport(s Status, spec config.Score, digest string, ratings dataset.Ref, made report.Recipe, at time.Time) activities.ReportInput {
 	known := report.Input{
 		Run: s.Run, Phase: s.Phase, Message: s.Message, StartedAt: s.StartedAt, At: at, Threshold: spec.Keep.MinScore,
-		Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: digest, Warnings: s.Warnings,
+		Spent: s.Spent, InDoubt: s.InDoubt, SpecDigest: digest, Warnings: s.Warnings, Recipe: &made,
 	}
 	if !ratings.IsZero() {
 		judge := dataset.ModelRef{Provider: spec.Score.Provider, Name: spec.Score.Model, Revision: spec.Score.Model}
@@ -45,7 +45,11 @@ func (r *scoreRun) finishScore(ctx workflow.Context, ratings dataset.Ref) error 
 	r.phase = PhaseCompleted
 	spec := r.spec
 	spec.Keep.MinScore = r.threshold()
-	in := ScoreReport(r.status(), spec, r.in.Digest, ratings, workflow.Now(ctx))
+	var made report.Recipe
+	for _, ref := range r.st.Results {
+		made.Add(ref)
+	}
+	in := ScoreReport(r.status(), spec, r.in.Digest, ratings, made, workflow.Now(ctx))
 	in.Score, in.Known.EndedAt = &r.spec, workflow.Now(ctx)
 	var runs *activities.Runs
 	bulkCPU := bulk(ctx, QueueName(r.in.Queue, RoleCPU), "write report")

@@ -21,6 +21,9 @@ func ScoreFacts(s config.Score, results []dataset.Ref) publish.Facts {
 	f.Method = append(f.Method, "Instructions were loaded from "+s.Load.Address()+"; exact duplicates were dropped.")
 	if g := s.Generate; g != nil {
 		f.Method = append(f.Method, fmt.Sprintf("%s answered each (answers to each: %d, temperature %g, at most %d tokens).", g.Model, g.NumGenerations, g.Temperature, g.MaxTokens))
+		if g.KeepTruncated {
+			f.Method = append(f.Method, "Answers that reached that length were kept as they are.")
+		}
 		f.Models = append(f.Models, hub.CardModel{Role: "answers", Name: g.Model, Revision: g.Provider})
 	}
 	f.Models = append(f.Models, hub.CardModel{Role: "scores", Name: s.Score.Model, Revision: s.Score.Provider})

@@ -188,10 +188,16 @@ func (r *run) gateName() string {
 // troubles says what blocks the run and what to do.
 func (r *run) troubles() []string {
 	var lines []string
-	retry := false
+	retry, anew := false, false
 	for _, key := range workflow.DeterministicKeys(r.blocked) {
 		t := r.blocked[key]
-		retry = retry || t.Class != troubleBudget && (strings.Contains(t.Way, "retry") || !strings.Contains(t.Way, "start a new run"))
+		switch {
+		case t.Class == troubleBudget:
+		case strings.Contains(t.Way, "retry") || !strings.Contains(t.Way, "start a new run"):
+			retry = true
+		default:
+			anew = true
+		}
 		way := []rune(strings.TrimSuffix(t.Way, ", then retry"))
 		if len(way) > 0 {
 			way[0] = unicode.ToUpper(way[0])
@@ -200,6 +206,9 @@ func (r *run) troubles() []string {
 	}
 	if retry {
 		lines = append(lines, "Then: starter retry "+r.name)
+	}
+	if anew {
+		lines = append(lines, "This one cannot go on as it is: starter cancel "+r.name)
 	}
 	return lines
 }
@@ -318,6 +327,9 @@ func emptyDataset(kind dataset.Kind, ref dataset.Ref) error {
 		why = "there is nothing in them"
 	}
 	way := "see why with starter explain (seeds: --seeds), mend the sources or the rules of the spec, then start a new run"
+	if kind == dataset.KindPrompts || kind == dataset.KindResponses {
+		way = "look at the reasons in " + ref.Dir + "/rejected, mend the source or load in the spec, then start a new run"
+	}
 	return activities.NewTrouble("source", fmt.Sprintf("the sources gave no %s: %s", kind, why), way)
 }
 

@@ -34,6 +34,10 @@ func warnings(stages []StageStatus, sets []IterationSummary, now *eval.Calibrati
 		done[set.Iteration] = true
 	}
 	for _, s := range stages {
+		if s.Name == "generate" && s.State == StageDone && s.Done >= fewWarn && over(s.Rejected, s.Done, 1-warnParseRate) {
+			say(s.Iteration, "%s of the answers were rejected; why stands in %s. Where they end at max_tokens (answer_cut), try a higher generate.max_tokens, or generate.keep_truncated: true",
+				percent(s.Rejected, s.Done), "the rejected rows of starter pull RUN --set responses")
+		}
 		if s.Name != "rate" && s.Name != "score" {
 			continue
 		}
@@ -52,7 +56,7 @@ func warnings(stages []StageStatus, sets []IterationSummary, now *eval.Calibrati
 
 func warnRatings(s StageStatus, say func(int, string, ...any)) {
 	var rated, most int64
-	top := ""
+	top, block := "", s.Name // of the spec
 	for _, score := range workflow.DeterministicKeys(s.Histogram) {
 		n := s.Histogram[score]
 		rated += n
@@ -61,12 +65,12 @@ func warnRatings(s StageStatus, say func(int, string, ...any)) {
 		}
 	}
 	if rated >= fewWarn && over(most, rated, warnDominates) {
-		say(s.Iteration, "%s of the ratings are %s: the judge hardly tells pairs apart. Try rate.rubric: additive, rate.method: logprobs, several rate.samples, or another judge",
-			percent(most, rated), top)
+		say(s.Iteration, "%s of the ratings are %s: the judge hardly tells pairs apart. Try %[3]s.rubric: additive, %[3]s.method: logprobs, several %[3]s.samples, or another judge",
+			percent(most, rated), top, block)
 	}
 	a := s.Answers
 	if all := a.Read + a.Unreadable; all >= fewWarn && a.ParseRate() < warnParseRate {
-		say(s.Iteration, "only %s of the judge's answers could be read. Try rate.method: json, more rate.max_tokens, or another judge", percent(a.Read, all))
+		say(s.Iteration, "only %s of the judge's answers could be read. Try %[2]s.method: json, more %[2]s.max_tokens, or another judge", percent(a.Read, all), block)
 	}
 	if a.Read >= fewWarn && over(a.TextScore, a.Read, warnTextScore) {
 		say(s.Iteration, "%s of the scores were taken from the answer's text, since the endpoint told no probabilities for them", percent(a.TextScore, a.Read))

@@ -30,6 +30,17 @@ func SuggestPairs(have []string) string {
 	return "instruction: " + likely(have, likelyQuestions) + ", output: " + likely(have, likelyAnswers)
 }
 
+// SuggestPrompts is SuggestPairs for prompts, with their answers where pairs are wanted.
+func SuggestPrompts(pairs bool) func(have []string) string {
+	return func(have []string) string {
+		out := "instruction: " + likely(have, likelyQuestions)
+		if pairs {
+			out += ", generation: " + likely(have, likelyAnswers)
+		}
+		return out
+	}
+}
+
 // SuggestText is SuggestPairs for documents.
 func SuggestText(have []string) string { return "text: " + likely(have, likelyTexts) }
 

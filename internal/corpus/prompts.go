@@ -118,7 +118,7 @@ func (p *prompter) record(at origin, fields map[string]json.RawMessage, line []b
 	o := p.opts
 	instruction, err := stringField(fields, o.instruction(func(name string) bool { return isJSON(fields[name], '"') }))
 	if err != nil {
-		return p.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+		return p.yield(at.reject(fieldReason(err), err.Error(), printable(line)))
 	}
 	optional := func(name string) string {
 		if name == "" {
@@ -132,7 +132,7 @@ func (p *prompter) record(at origin, fields map[string]json.RawMessage, line []b
 	}
 	if o.Pairs {
 		if _, err := stringField(fields, o.Output); err != nil {
-			return p.yield(at.reject(ReasonBadRecord, err.Error(), printable(line)))
+			return p.yield(at.reject(fieldReason(err), err.Error(), printable(line)))
 		}
 	}
 	return p.emit(at, optional(o.System), instruction, optional(o.Output), optional(o.Model))
@@ -149,11 +149,11 @@ func PromptColumns(have []string, opts PromptOptions) (map[string]string, error)
 		case has(wanted):
 			columns[name] = wanted
 		case name != "output" || opts.Pairs:
-			return nil, &ColumnError{Wanted: wanted, Have: have}
+			return nil, &ColumnError{Wanted: wanted, Have: have, Under: "load", Write: SuggestPrompts(opts.Pairs)(have)}
 		}
 	}
 	if !has(columns["instruction"]) {
-		return nil, &ColumnError{Wanted: columns["instruction"], Have: have}
+		return nil, &ColumnError{Wanted: columns["instruction"], Have: have, Under: "load", Write: SuggestPrompts(opts.Pairs)(have)}
 	}
 	return columns, nil
 }

@@ -22,6 +22,7 @@ type ColumnError struct {
 	Wanted string   // what was looked for
 	Have   []string // what there is
 	Write  string   // settings of the source that would fit, perhaps
+	Under  string   // the block of the spec that they belong to; "": the source
 }
 
 func (e *ColumnError) Error() string {
@@ -31,7 +32,7 @@ func (e *ColumnError) Error() string {
 	if len(have) > most {
 		have, more = have[:most], ", …"
 	}
-	return fmt.Sprintf("no column %s; there are %s%s. Try: under the source, %s", e.Wanted, clip(strings.Join(have, ", "), 1000), more, cmp.Or(e.Write, "name the columns"))
+	return fmt.Sprintf("no column %s; there are %s%s. Try: under %s, %s", e.Wanted, clip(strings.Join(have, ", "), 1000), more, cmp.Or(e.Under, "the source"), cmp.Or(e.Write, "name the columns"))
 }
 
 // DocumentColumns chooses the columns of a table that DocumentRows needs: names in its rows to names in the table. Have

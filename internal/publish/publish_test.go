@@ -108,3 +108,35 @@ func (e Export) checkSums(t *testing.T, st *blob.Store) error {
 	}
 	return nil
 }
+
+// TestEmptyConfigsAreLeftOut: the datasets library refuses a config with a split of no row, whatever it is asked for.
+func TestEmptyConfigsAreLeftOut(t *testing.T) {
+	t.Parallel()
+	st := s3test.Store(t)
+	full, none := curated(t, st, "curated", 10), curated(t, st, "none", 0)
+	for _, c := range []struct {
+		leaves []Leaf
+		splits string
+		files  int
+	}{
+		{[]Leaf{{Config: "default", Default: true, Dataset: full}, {Config: "scored", Dataset: none}}, "default/train", 2},
+		{[]Leaf{{Config: "default", Default: true, Dataset: full, Test: 1e-9}}, "default/train", 2},
+		{[]Leaf{{Config: "default", Default: true, Dataset: none, Test: 0.5}, {Config: "scored", Dataset: none}}, "default/train", 2},
+	} {
+		e, err := Write(t.Context(), st, fmt.Sprint("export", len(c.leaves), c.leaves[0].Test), c.leaves, true, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var splits []string
+		for _, s := range e.Splits {
+			splits = append(splits, s.Config+"/"+s.Name)
+		}
+		if got := strings.Join(splits, " "); got != c.splits || len(e.Files) != c.files {
+			t.Errorf("%s in %d files, want %s in %d", got, len(e.Files), c.splits, c.files)
+		}
+		card, err := Card(t.Context(), st, e, Facts{Title: "t", Run: "r"})
+		if err != nil || card.Validate() != nil {
+			t.Errorf("card: %v, %v", err, card.Validate())
+		}
+	}
+}

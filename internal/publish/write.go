@@ -129,7 +129,7 @@ func writeLeaf[T dataset.Row](ctx context.Context, w *leafWriter) error {
 	if err := w.project(reflect.TypeFor[T]()); err != nil {
 		return err
 	}
-	if _, err := w.split(SplitTrain); err != nil { // is there even when it is empty
+	if _, err := w.split(SplitTrain); err != nil {
 		return err
 	}
 	for row, err := range dataset.Rows[T](ctx, w.st, w.leaf.Dataset) {
@@ -271,11 +271,16 @@ func (w *leafWriter) show(row reflect.Value) map[string]string {
 	return out
 }
 
-// put sends the files to the bucket, under the names that the datasets library expects.
+// put sends the files to the bucket, under the names that the datasets library expects. That library refuses a config with a split that
+// has no row, so there is none; the default config shows its columns even so.
 func (w *leafWriter) put(ctx context.Context) error {
+	var rows int64
+	for _, s := range w.splits {
+		rows += s.rows
+	}
 	for _, name := range []string{SplitTrain, SplitTest} {
 		s, ok := w.splits[name]
-		if !ok {
+		if !ok || s.rows == 0 && (rows > 0 || !w.leaf.Default || name != SplitTrain) {
 			continue
 		}
 		w.made = append(w.made, Split{Config: w.leaf.Config, Default: w.leaf.Default, Name: name, Rows: s.rows})

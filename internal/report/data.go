@@ -36,8 +36,29 @@ type Input struct {
 	Spec       string   `json:"spec"` // the run spec as text
 	SpecDigest string   `json:"spec_digest"`
 	Teachers   []string `json:"teachers"` // what rated or wrote in the model's place, such as "gpt-4o rated"; none: not distilled
+	// Recipe is what a generate-and-score run read and made; nil of a self-training run.
+	Recipe *Recipe `json:"recipe,omitempty"`
+
 	Links      []Link   `json:"links"`    // http and https only; others are shown as text
 	Warnings   []string `json:"warnings"` // what a person should look at
+}
+
+// Recipe is what a generate-and-score run read and made, each dataset zero until it stands.
+type Recipe struct {
+	Prompts dataset.Ref `json:"prompts,omitzero"` // or pairs, where it generates nothing
+	Answers dataset.Ref `json:"answers,omitzero"`
+	Kept    dataset.Ref `json:"kept,omitzero"`
+}
+
+// Add puts a dataset where it belongs; of two of a kind the first stands.
+func (r *Recipe) Add(ref dataset.Ref) {
+	places := map[dataset.Kind]*dataset.Ref{dataset.KindPrompts: &r.Prompts, dataset.KindResponses: &r.Answers, dataset.KindCurated: &r.Kept}
+	if at, ok := places[ref.Kind]; ok && at.IsZero() {
+		*at = ref
+	}
+	if r.Prompts.IsZero() && ref.Kind == dataset.KindResponses { // it generates nothing
+		r.Prompts = ref
+	}
 }
 
 // Round is one iteration.

@@ -19,6 +19,9 @@ type card struct {
 
 // cards answer what came in, what came out, what it cost and whether it is better.
 func cards(d Data) []card {
+	if d.Recipe != nil {
+		return []card{wasRead(d), wasKept(d), itCost(d)}
+	}
 	return []card{cameIn(d), cameOut(d), itCost(d), isBetter(d)}
 }
 
@@ -55,10 +58,49 @@ func cameOut(d Data) card {
 	return c
 }
 
+func wasRead(d Data) card {
+	r := d.Recipe
+	c := card{Question: "What came in", Value: "–"}
+	switch {
+	case r.Prompts.IsZero():
+	case r.Prompts.Kind == dataset.KindResponses:
+		c.Value = plural(r.Prompts.Rows, "answer", "answers")
+	default:
+		c.Value = plural(r.Prompts.Rows, "prompt", "prompts")
+	}
+	if r.Prompts.Rejected > 0 {
+		c.Lines = append(c.Lines, num(r.Prompts.Rejected)+" records turned away")
+	}
+	return c
+}
+
+func wasKept(d Data) card {
+	r := d.Recipe
+	c := card{Question: "What came out", Value: "–", Lines: []string{"nothing yet"}}
+	if !r.Kept.IsZero() {
+		c.Value, c.Lines = plural(r.Kept.Rows, "row", "rows"), nil
+	} else if !r.Answers.IsZero() {
+		c.Lines = nil
+	}
+	if !r.Answers.IsZero() && r.Prompts.Kind != dataset.KindResponses {
+		line := plural(r.Answers.Rows, "answer", "answers")
+		if r.Answers.Rejected > 0 {
+			line += ", " + num(r.Answers.Rejected) + " rejected"
+		}
+		c.Lines = append(c.Lines, line)
+	}
+	if len(d.Rounds) > 0 {
+		c.Lines = append(c.Lines, num(d.Rounds[0].Ratings.Rows)+" scored")
+	}
+	return c
+}
+
 func itCost(d Data) card {
 	c := card{Question: "What it cost", Value: cost(d.Spent), Lines: []string{
-		plural(d.Spent.Calls, "call", "calls") + ", " + compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens", trainingCost(d.Trainings),
-	}}
+		plural(d.Spent.Calls, "call", "calls") + ", " + compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens"}}
+	if d.Recipe == nil {
+		c.Lines = append(c.Lines, trainingCost(d.Trainings))
+	}
 	if c.Value == "unknown" {
 		c.Lines[0] += " without a known price"
 	}

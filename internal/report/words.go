@@ -201,6 +201,9 @@ func plural(n int64, one, many string) string {
 
 // lede is the report in a sentence or two.
 func lede(d Data) string {
+	if d.Recipe != nil {
+		return ledeOfRecipe(d)
+	}
 	in := plural(d.Seeds.Rows, "seed pair", "seed pairs") + " and " + plural(d.Segments.Rows, "human-written segment", "human-written segments") + " went in."
 	rows, selected, model := final(d)
 	if rows == 0 {
@@ -220,6 +223,27 @@ func lede(d Data) string {
 		return fmt.Sprintf("%s %s was trained on %s.", in, model, plural(rows, "pair", "pairs"))
 	}
 	return fmt.Sprintf("%s Out came%s; with the seeds, %s were what %s was trained on.", in, rated, plural(rows, "pair", "pairs"), model)
+}
+
+// ledeOfRecipe is lede of a generate-and-score run.
+func ledeOfRecipe(d Data) string {
+	r := d.Recipe
+	if r.Prompts.IsZero() {
+		return "Nothing has been read yet."
+	}
+	said := []string{plural(r.Prompts.Rows, "prompt was", "prompts were") + " read"}
+	if r.Prompts.Kind == dataset.KindResponses {
+		said[0] = plural(r.Prompts.Rows, "answer was", "answers were") + " read"
+	} else if !r.Answers.IsZero() {
+		said = append(said, plural(r.Answers.Rows, "answer", "answers")+" written")
+	}
+	if len(d.Rounds) > 0 {
+		said = append(said, num(d.Rounds[0].Ratings.Rows)+" scored")
+	}
+	if !r.Kept.IsZero() {
+		said = append(said, num(r.Kept.Rows)+" kept")
+	}
+	return strings.Join(said, ", ") + "."
 }
 
 // tried returns the rounds whose judge was tried out.

@@ -275,7 +275,7 @@ func (a *attempt[In, Out, Value]) judge(e *ledger.Entry) outcome[Value] {
 		return outcome[Value]{state: rejected, reason: cmp.Or(e.ErrorClass, "refused"), detail: e.ErrorMessage}
 	}
 	value, err := a.task.read(&a.work, e)
-	if e.FinishReason == finishLength {
+	if e.FinishReason == finishLength && !(a.work.KeepCut && a.work.Task == TaskRespond) {
 		err = errCut
 	}
 	if err != nil {

@@ -109,3 +109,24 @@ func TestSeveralAnswersToAPromptAreRowsOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestTruncatedAnswersAreKeptWhereWanted asks once for what ends at max_tokens, and uses the answers that a run before had rejected.
+func TestTruncatedAnswersAreKeptWhereWanted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, 0)
+	b.ref.answer = func(question) reply { return reply{text: "cut off in the mid", finish: "length"} }
+	in := b.prompts("prompts", 10, 0)
+	strict := b.respond(in, "strict", 1)
+	strict.Attempts = 3
+	if r := b.run(strict)[0]; r.Receipt.Rejected != 10 || b.ref.asked() != 30 {
+		t.Fatalf("%+v, asked %d times", r.Receipt, b.ref.asked())
+	}
+	kept := strict
+	kept.Output, kept.KeepCut = "kept", true
+	if r := b.run(kept)[0]; r.Receipt.Rows != 10 || b.ref.asked() != 30 {
+		t.Fatalf("%+v, asked %d times", r.Receipt, b.ref.asked())
+	}
+	if Scope(strict) != Scope(kept) || Fingerprint(strict) == Fingerprint(kept) {
+		t.Error("what is asked is the same, what becomes of it is not")
+	}
+}

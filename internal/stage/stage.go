@@ -45,13 +45,14 @@ type Work struct {
 	Partition  int              `json:"partition"` // of input and output alike
 	Model      dataset.ModelRef `json:"model"`
 	Sampling   Sampling         `json:"sampling"`
-	Samples    int              `json:"samples"`          // answers wanted to each question; 0: 1
-	Attempts   int              `json:"attempts"`         // times that a question is asked until its answer can be read; 0: 1
-	Prompt     string           `json:"prompt"`           // text of the user's template; "" is the embedded one
-	Method     string           `json:"method,omitempty"` // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
-	Rubric     string           `json:"rubric,omitempty"` // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
-	Iteration  int              `json:"iteration"`        // goes into the rows
-	InFlight   int              `json:"in_flight"`        // its share of calls in flight, see seats.go; 0: DefaultInFlight
+	Samples    int              `json:"samples"`            // answers wanted to each question; 0: 1
+	Attempts   int              `json:"attempts"`           // times that a question is asked until its answer can be read; 0: 1
+	Prompt     string           `json:"prompt"`             // text of the user's template; "" is the embedded one
+	Method     string           `json:"method,omitempty"`   // how a rating is taken: MethodText, also when empty, MethodLogProbs or MethodJSON
+	Rubric     string           `json:"rubric,omitempty"`   // of the embedded rating template: RubricPoints, also when empty, or RubricAdditive
+	Iteration  int              `json:"iteration"`          // goes into the rows
+	KeepCut    bool             `json:"keep_cut,omitempty"` // TaskRespond: an answer that ends at max_tokens is one
+	InFlight   int              `json:"in_flight"`          // its share of calls in flight, see seats.go; 0: DefaultInFlight
 	Budget     Budget           `json:"budget"`
 	Delivery   string           `json:"delivery,omitempty"`   // how questions reach the endpoint; "" is DeliveryLive
 	Evaluation string           `json:"evaluation,omitempty"` // backtranslate: key of the evaluation sets that instructions share nothing with; "": any may stay
@@ -302,10 +303,11 @@ func Scope(w Work) string { return digestOf(w.way()) }
 // Fingerprint names all that decides what becomes of a row: the scope, and how often it is asked.
 func Fingerprint(w Work) string {
 	return digestOf(struct {
-		Way      way `json:"way"`
-		Samples  int `json:"samples"`
-		Attempts int `json:"attempts"`
-	}{w.way(), max(1, w.Samples), max(1, w.Attempts)})
+		Way      way  `json:"way"`
+		Samples  int  `json:"samples"`
+		Attempts int  `json:"attempts"`
+		KeepCut  bool `json:"keep_cut,omitempty"`
+	}{w.way(), max(1, w.Samples), max(1, w.Attempts), w.KeepCut})
 }
 
 // Paid returns what all attempts at a partition have paid so far, and what is in doubt. It claims nothing.

@@ -160,12 +160,13 @@ func (e *EmptyError) explain() string {
 // FieldsError says that no record of a source has the field asked for.
 type FieldsError struct {
 	Path, Detail, Write string
+	Under               string // the block of the spec that Write belongs to; "": the source
 	Have                []string
 }
 
 func (e *FieldsError) Error() string {
-	return fmt.Sprintf("source %s: no record has what is asked for (%s); there are the fields %s. Try: under the source, %s",
-		e.Path, e.Detail, cmp.Or(strings.Join(e.Have, ", "), "of empty objects"), e.Write)
+	return fmt.Sprintf("source %s: no record has what is asked for (%s); there are the fields %s. Try: under %s, %s",
+		e.Path, e.Detail, cmp.Or(strings.Join(e.Have, ", "), "of empty objects"), cmp.Or(e.Under, "the source"), e.Write)
 }
 
 type reader func(ctx context.Context, c *counter, s config.Source, f intake.File) error

@@ -2,6 +2,7 @@ package estimate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -15,11 +16,20 @@ const responseTokens = 400
 
 // CountPrompts counts the prompts of a generate-and-score recipe, with their answers where the dataset brings them.
 func CountPrompts(ctx context.Context, input Input, load config.Load, answered bool) (Counted, error) {
+	return prompts(ctx, input, load, answered, 0)
+}
+
+// HavePrompts reads until the source has shown a prompt. Errors: FieldsError.
+func HavePrompts(ctx context.Context, input Input, load config.Load, answered bool) (Counted, error) {
+	return prompts(ctx, input, load, answered, 1)
+}
+
+func prompts(ctx context.Context, input Input, load config.Load, answered bool, most int64) (Counted, error) {
 	options := corpus.PromptOptions{Format: input.Source.Format, Instruction: load.Instruction, System: load.System, Limit: load.NumExamples}
 	if answered {
 		options.Output, options.Model, options.Pairs = load.Generation, load.GenerationModel, true
 	}
-	out, err := count(ctx, []Input{input}, func(ctx context.Context, c *counter, _ config.Source, f intake.File) error {
+	out, err := countSome(ctx, []Input{input}, func(ctx context.Context, c *counter, _ config.Source, f intake.File) error {
 		for item, err := range intake.Prompts(ctx, f, options) {
 			if err != nil {
 				return err
@@ -32,9 +42,16 @@ func CountPrompts(ctx context.Context, input Input, load config.Load, answered b
 			default:
 				c.reject(item.Reject)
 			}
+			if c.enough() {
+				return errEnough
+			}
 		}
 		return nil
-	}, corpus.SuggestPairs)
+	}, corpus.SuggestPrompts(answered), most)
+	var fields *FieldsError
+	if errors.As(err, &fields) {
+		fields.Under = "load"
+	}
 	if n := load.NumExamples; n > 0 {
 		out.Rows = min(out.Rows, n)
 	}

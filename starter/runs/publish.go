@@ -118,6 +118,15 @@ func (c *Client) trainingExport(ctx context.Context, run string, iteration int, 
 	return e, facts, err
 }
 
+// WithJSONL is the export with JSONL files: another one beside it, where it was made without.
+func (c *Client) WithJSONL(ctx context.Context, e publish.Export) (publish.Export, error) {
+	if slices.ContainsFunc(e.Files, func(f publish.File) bool { return f.JSONL }) {
+		return e, nil
+	}
+	out, err := publish.Write(ctx, c.Store, e.Dir+"-jsonl", e.Leaves, true, func() {})
+	return out, c.storeError(err)
+}
+
 // DownloadExport writes an export and its card to a folder: Parquet, or JSONL where the export has it. Each file appears whole or
 // not at all.
 func (c *Client) DownloadExport(ctx context.Context, e publish.Export, folder string, jsonl bool) (int, error) {
@@ -135,7 +144,7 @@ func (c *Client) DownloadExport(ctx context.Context, e publish.Export, folder st
 		n++
 	}
 	if n == 0 {
-		return 0, fmt.Errorf("the export has no JSONL: %w. Try: push: {jsonl: true} in the spec, or Parquet", ErrNotFound)
+		return 0, fmt.Errorf("the export has no such files: %w", ErrNotFound)
 	}
 	return n, nil
 }

@@ -110,7 +110,15 @@ func (c *Client) scoreReportInput(ctx context.Context, run string, seen Seen) (r
 	if err := c.standing(ctx, fmt.Sprintf("runs/%s/00/%s", run, dataset.KindRatings), &ratings); err != nil {
 		return report.Input{}, err
 	}
-	in := workflows.ScoreReport(seen.Status, record.Spec, record.Digest, ratings, time.Now())
+	var made report.Recipe
+	for _, kind := range []dataset.Kind{dataset.KindPrompts, dataset.KindResponses, dataset.KindCurated} {
+		var ref dataset.Ref
+		if err := c.standing(ctx, fmt.Sprintf("runs/%s/00/%s", run, kind), &ref); err != nil {
+			return report.Input{}, err
+		}
+		made.Add(ref)
+	}
+	in := workflows.ScoreReport(seen.Status, record.Spec, record.Digest, ratings, made, time.Now())
 	if seen.Note != "" && in.Known.Message == "" {
 		in.Known.Message = seen.Note
 	}
