@@ -39,8 +39,8 @@ type Input struct {
 	// Recipe is what a generate-and-score run read and made; nil of a self-training run.
 	Recipe *Recipe `json:"recipe,omitempty"`
 
-	Links      []Link   `json:"links"`    // http and https only; others are shown as text
-	Warnings   []string `json:"warnings"` // what a person should look at
+	Links    []Link   `json:"links"`    // http and https only; others are shown as text
+	Warnings []string `json:"warnings"` // what a person should look at
 }
 
 // Recipe is what a generate-and-score run read and made, each dataset zero until it stands.

@@ -97,7 +97,8 @@ func wasKept(d Data) card {
 
 func itCost(d Data) card {
 	c := card{Question: "What it cost", Value: cost(d.Spent), Lines: []string{
-		plural(d.Spent.Calls, "call", "calls") + ", " + compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens"}}
+		plural(d.Spent.Calls, "call", "calls") + ", " + compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens",
+	}}
 	if d.Recipe == nil {
 		c.Lines = append(c.Lines, trainingCost(d.Trainings))
 	}
