@@ -55,6 +55,7 @@ type PushInput struct {
 	To    config.PushHub `json:"to"`
 	Facts publish.Facts  `json:"facts"` // without the spec's text
 	Spec  *config.Score  `json:"spec,omitempty"`
+	Run   *config.Run    `json:"run,omitempty"` // in place of Spec: of a self-training run
 }
 
 // Published is where a result went.
@@ -96,6 +97,13 @@ func (p *Publishing) card(ctx context.Context, in PushInput) (hub.Card, []byte, 
 			return hub.Card{}, nil, fmt.Errorf("card: %w", err)
 		}
 		facts.SpecName, facts.Spec = "score.yaml", string(text)
+	}
+	if in.Run != nil {
+		text, err := yaml.Marshal(in.Run)
+		if err != nil {
+			return hub.Card{}, nil, fmt.Errorf("card: %w", err)
+		}
+		facts.SpecName, facts.Spec = "run.yaml", string(text)
 	}
 	if !facts.Scores.IsZero() {
 		used, err := publish.PromptsOf(ctx, p.Store, facts.Scores)

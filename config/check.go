@@ -217,6 +217,7 @@ func (r Run) check() problems {
 	if r.Rate.Rubric == RubricAdditive && r.Prompts.Rate != "" {
 		ps.add("rate.rubric", "cannot stand beside prompts.rate, a rubric of your own", quote(r.Rate.Rubric), "remove one of both")
 	}
+	ps.push("publish", r.Publish, r.Approve)
 	return ps
 }
 

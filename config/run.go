@@ -31,8 +31,8 @@ type Run struct {
 	Iterations int `yaml:"iterations" json:"iterations" jsonschema:"minimum=1,maximum=100"`
 	// What the run may spend; it stops before it would cross a limit and waits.
 	Budget Budget `yaml:"budget" json:"budget"`
-	// Gates at which the run waits for a person before it goes on.
-	Approve []string `yaml:"approve" json:"approve" jsonschema:"enum=finetune,uniqueItems=true"`
+	// Gates at which the run waits for a person before it goes on: finetune is before each training, publish before anything is pushed.
+	Approve []string `yaml:"approve" json:"approve" jsonschema:"enum=finetune,enum=publish,uniqueItems=true"`
 	// The user's own templates in place of the embedded ones.
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
 	// Evaluates the model of each iteration. Absent: none is.
@@ -41,6 +41,8 @@ type Run struct {
 	Gate *Gate `yaml:"gate" json:"gate,omitempty"`
 	// Rules by which the run ends before its last iteration.
 	Stop *Stop `yaml:"stop" json:"stop,omitempty"`
+	// Where the training sets go when the run has ended well, each iteration's as a config (subset) called iteration-1, iteration-2 and so on. Absent: nowhere; starter push does it later.
+	Publish *Push `yaml:"publish" json:"publish,omitempty"`
 }
 
 // Source is one input: local files, which the starter uploads, objects in S3, a dataset of the Hugging Face Hub, or a file on

@@ -277,16 +277,31 @@ func (s Score) check() problems {
 	if s.Keep.MinScore > 0 && s.Keep.MinScore < 1 {
 		ps.add("keep.min_score", "must be from 1 to 5, or 0 for none", plain(s.Keep.MinScore), "4")
 	}
-	if p := s.Push.S3; p != "" {
-		ps.sourcePath("push.s3", p)
-		if !strings.HasPrefix(p, "s3://") || !strings.HasSuffix(p, "/") {
-			ps.add("push.s3", "must be an s3:// prefix with a slash at its end", quote(p), "s3://bucket/folder/")
+	ps.push("push", &s.Push, s.Approve)
+	return ps
+}
+
+// push checks where results go; nil: nowhere.
+func (ps *problems) push(at string, p *Push, approve []string) {
+	if p != nil && p.S3 != "" {
+		ps.sourcePath(at+".s3", p.S3)
+		if !strings.HasPrefix(p.S3, "s3://") || !strings.HasSuffix(p.S3, "/") {
+			ps.add(at+".s3", "must be an s3:// prefix with a slash at its end", quote(p.S3), "s3://bucket/folder/")
 		}
 	}
-	if slices.Contains(s.Approve, GatePublish) && s.Push.Hub == nil && s.Push.S3 == "" {
-		ps.add("approve", "publish waits for nothing: push names no place", "publish", "push: {hub: {repo: owner/name}}")
+	if slices.Contains(approve, GatePublish) && !p.Leaves() {
+		ps.add("approve", "publish waits for nothing: "+at+" names no place", "publish", at+": {hub: {repo: owner/name}}")
 	}
-	return ps
+}
+
+// Leaves reports whether results go anywhere but the run's own bucket.
+func (p *Push) Leaves() bool { return p != nil && (p.Hub != nil || p.S3 != "") }
+
+// pushable checks that the worker's settings let results be pushed.
+func (ps *problems) pushable(at string, p *Push, w Worker) {
+	if p != nil && p.Hub != nil && w.Hub.TokenEnv == "" {
+		ps.add(at+".hub", "cannot be pushed to: the worker's settings name no variable with the Hub's token", quote(p.Hub.Repo), "hub: {token_env: HF_TOKEN} in the worker's settings")
+	}
 }
 
 func (ps *problems) load(s Score) {
@@ -318,9 +333,7 @@ func CheckScoreTogether(s Score, w Worker) error {
 		ps.reference("generate.provider", s.Generate.Provider, "provider", w.Providers)
 	}
 	ps.reference("score.provider", s.Score.Provider, "provider", w.Providers)
-	if s.Push.Hub != nil && w.Hub.TokenEnv == "" {
-		ps.add("push.hub", "cannot be pushed to: the worker's settings name no variable with the Hub's token", quote(s.Push.Hub.Repo), "hub: {token_env: HF_TOKEN} in the worker's settings")
-	}
+	ps.pushable("push", &s.Push, w)
 	if s.Budget.USD > 0 && len(ps) == 0 {
 		for _, m := range s.ModelsAsked() {
 			if _, ok := w.Providers[m.Provider].Price(m.Model); !ok {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/selfalign/selfalign/config"
 )
 
@@ -100,5 +102,28 @@ func TestPinnedLoad(t *testing.T) {
 		if got := (config.Load{Path: c.path, Revision: c.revision}).At("c0").Address(); got != c.want {
 			t.Errorf("%s at %s: %s, want %s", c.path, c.revision, got, c.want)
 		}
+	}
+}
+
+func TestPublishOfARun(t *testing.T) {
+	t.Parallel()
+	const run = "name: r\nseeds: [{path: s.jsonl}]\ndocuments: [{path: d.txt}]\nmodel: {base: b, trainer: t}\n"
+	s, err := config.ParseRun("run.yaml", []byte(run+"publish: {hub: {repo: me/sets, public: true}, jsonl: true}\napprove: [publish]\n"))
+	require.NoError(t, err)
+	require.True(t, s.Publish.Leaves())
+	require.True(t, s.Publish.Hub.Public)
+	w, err := config.ParseWorker("w.yaml", []byte("store: {bucket: b}\nproviders: {p: {url: 'http://x/v1'}}\ntrainers: {t: {backend: openai, provider: p}}\nservers: {t: {backend: openai, provider: p}}\n"))
+	require.NoError(t, err)
+	require.ErrorContains(t, config.CheckTogether(s, w), "publish.hub")
+	plain, err := config.ParseRun("run.yaml", []byte(run))
+	require.NoError(t, err)
+	require.False(t, plain.Publish.Leaves())
+	for spec, want := range map[string]string{
+		"approve: [publish]\n":             "publish waits for nothing",
+		"publish: {s3: 's3://b/f'}\n":      "with a slash at its end",
+		"publish: {hub: {repo: nobody}}\n": "must match",
+	} {
+		_, err := config.ParseRun("run.yaml", []byte(run+spec))
+		require.ErrorContains(t, err, want)
 	}
 }

@@ -27,6 +27,7 @@ func CheckTogether(r Run, w Worker) error {
 		ps.add("model.provider", "is missing, and server "+quote(r.ServerName())+" compares trained models with the base model", "", "the provider at which the base model answers")
 	}
 	ps.judges(r, w)
+	ps.pushable("publish", r.Publish, w)
 	if e, s := r.Evaluate, w.Servers[r.ServerName()]; e != nil && len(s.Slots) == 1 && s.Backend == BackendCommand && len(e.Prompts) > 0 && e.Against != AgainstPrevious && e.Against != AgainstOutputs {
 		ps.add("evaluate.against", "keeps M_"+e.Against+" served beside the newest model and the next one, and server "+quote(r.ServerName())+" has room for two",
 			quote(e.Against), "previous, or another provider in servers."+r.ServerName()+".slots")

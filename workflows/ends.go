@@ -74,6 +74,9 @@ func (r *run) nextIteration(ctx workflow.Context) error {
 
 // finish closes a run that came to its end.
 func (r *run) finish(ctx workflow.Context, phase string) error {
+	if err := r.publishSets(ctx); err != nil {
+		return err
+	}
 	r.phase = phase
 	r.retireLast(ctx)
 	if err := r.writeReport(ctx); err != nil {

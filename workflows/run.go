@@ -216,9 +216,9 @@ func (r *run) whilePaused(ctx workflow.Context) error {
 	return workflow.Await(ctx, func() bool { return !r.st.Paused })
 }
 
-// approved waits at a gate until a person opens it, if the spec asks for that.
-func (r *run) approved(ctx workflow.Context, step, what string) error {
-	if !slices.Contains(r.in.Spec.Approve, GateFinetune) {
+// gate waits at a gate until a person opens it, if the spec names it.
+func (r *run) gate(ctx workflow.Context, step, gate, what string) error {
+	if !slices.Contains(r.in.Spec.Approve, gate) {
 		return nil
 	}
 	key := r.key(step)

@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -102,7 +101,7 @@ func (r *scoreRun) steps(ctx workflow.Context) error {
 		return err
 	}
 	r.st.Results = append([]dataset.Ref{prompts, responses, ratings}, refsOf(leaves)...)
-	if err := r.publish(ctx, leaves); err != nil {
+	if err := r.publish(ctx, r.spec.Push, leaves, activities.PushInput{Facts: ScoreFacts(r.spec, r.st.Results), Spec: &r.spec}); err != nil {
 		return err
 	}
 	return r.finishScore(ctx, ratings)
@@ -207,73 +206,4 @@ func (r *scoreRun) keepOne(ctx workflow.Context, step string, work activities.Ke
 		return out.Stop, err
 	})
 	return made, err
-}
-
-// publish writes the files of the leaves, and sends them where the spec says, after a person agreed where it wants that.
-func (r *scoreRun) publish(ctx workflow.Context, leaves []publish.Leaf) error {
-	var publishing *activities.Publishing
-	in := activities.ExportLeavesInput{Dir: fmt.Sprintf("runs/%s/export", r.name), Leaves: leaves, JSONL: r.spec.Push.JSONL}
-	push := activities.PushInput{Dir: in.Dir, Facts: ScoreFacts(r.spec, r.st.Results), Spec: &r.spec}
-	if r.spec.Push.Hub != nil {
-		push.To = *r.spec.Push.Hub
-	}
-	err := r.step(ctx, "export", "files", func(ctx workflow.Context, _ int) (string, error) {
-		ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), "export")
-		var made activities.ExportedLeaves
-		if err := workflow.ExecuteActivity(ctx, publishing.ExportLeaves, in).Get(ctx, &made); err != nil {
-			return "", err
-		}
-		s := r.stage(r.key("export"))
-		s.Done = int64(made.Files)
-		return "", workflow.ExecuteActivity(ctx, publishing.WriteCard, push).Get(ctx, nil)
-	})
-	if err != nil {
-		return err
-	}
-	if r.spec.Push.Hub == nil && r.spec.Push.S3 == "" {
-		return nil
-	}
-	if err := r.gate(ctx, "push", config.GatePublish, strings.Join(r.targets(), " and ")); err != nil {
-		return err
-	}
-	if to := r.spec.Push.S3; to != "" {
-		err := r.send(ctx, "push s3", publishing.CopyExport, activities.CopyInput{Dir: in.Dir, To: to})
-		if err != nil {
-			return err
-		}
-	}
-	if r.spec.Push.Hub == nil {
-		return nil
-	}
-	return r.send(ctx, "push hub", publishing.PushHub, push)
-}
-
-func (r *scoreRun) targets() []string {
-	var out []string
-	if p := r.spec.Push.S3; p != "" {
-		out = append(out, p)
-	}
-	if h := r.spec.Push.Hub; h != nil {
-		visibility := "private"
-		if h.Public {
-			visibility = "public"
-		}
-		out = append(out, fmt.Sprintf("the %s dataset %s", visibility, h.Repo))
-	}
-	return out
-}
-
-// send is a patient step: what is under way is not broken off by a pause.
-func (r *scoreRun) send(ctx workflow.Context, step string, activity, input any) error {
-	return r.patientStep(ctx, step, "pushes", func(ctx workflow.Context, _ int) (string, error) {
-		ctx = bulk(ctx, QueueName(r.in.Queue, RoleCPU), step)
-		var done activities.Published
-		if err := workflow.ExecuteActivity(ctx, activity, input).Get(ctx, &done); err != nil {
-			return "", err
-		}
-		r.st.Pushed = append(r.st.Pushed, done)
-		s := r.stage(r.key(step))
-		s.Done, s.Total, s.Detail = 1, 1, done.Address
-		return "", nil
-	})
 }

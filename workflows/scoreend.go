@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -11,20 +10,6 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/report"
 )
-
-// gate waits until a person opens the gate, if the spec names it.
-func (r *run) gate(ctx workflow.Context, step, gate, what string) error {
-	if !slices.Contains(r.in.Spec.Approve, gate) {
-		return nil
-	}
-	key := r.key(step)
-	r.gates[key] = what
-	r.changed(ctx)
-	if err := r.save(ctx); err != nil {
-		return err
-	}
-	return workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits })
-}
 
 // ScoreReport is what is known of a generate-and-score run for its report; ratings: zero while it has none.
 func ScoreReport(s Status, spec config.Score, digest string, ratings dataset.Ref, made report.Recipe, at time.Time) activities.ReportInput {

@@ -175,12 +175,12 @@ func (r *run) status() Status {
 // gateName is the gate that the run waits at.
 func (r *run) gateName() string {
 	for _, key := range workflow.DeterministicKeys(r.gates) {
-		if strings.HasSuffix(key, " gate") {
+		switch {
+		case strings.HasSuffix(key, " gate"):
 			return GateRound
+		case strings.HasSuffix(key, " push"):
+			return config.GatePublish
 		}
-	}
-	if r.recipe == RecipeScore {
-		return config.GatePublish
 	}
 	return GateFinetune
 }

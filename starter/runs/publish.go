@@ -90,25 +90,10 @@ func (c *Client) trainingExport(ctx context.Context, run string, iteration int, 
 	if err != nil {
 		return fail(err)
 	}
-	facts := publish.Facts{
-		Title: fmt.Sprintf("%s, iteration %d", run, set.Iteration), Run: run, Distilled: seen.Distilled, Scores: set.Ratings,
-		About: "Instructions written by a backward model for human-written texts, rated and selected: " +
-			"[Self-Alignment with Instruction Backtranslation](https://arxiv.org/abs/2308.06259). The config `curated` holds the selected pairs, " +
-			"`augmented` all that were generated, `seeds` the human-written pairs that the models were trained on first.",
-		Method: []string{
-			"Documents were cut into segments, the future outputs.",
-			fmt.Sprintf("A backward model, trained from %s on the reversed seeds, wrote an instruction for each segment.", spec.Model.Base),
-			fmt.Sprintf("%s rated each pair from 1 to 5; pairs with %g or more were selected.", set.Judge.Name, set.Threshold),
-		},
-		Models:  []hub.CardModel{{Role: "judge", Name: set.Judge.Name, Revision: set.Judge.Revision}},
-		Steps:   []publish.Step{{Name: "rate", Dataset: set.Ratings}, {Name: "select", Dataset: set.Training}},
-		Sources: []string{"Seeds and documents: as the spec below names them; their licences go with the texts."},
-	}
-	for _, k := range []dataset.Kind{dataset.KindCandidates, dataset.KindSegments, dataset.KindSeeds} {
-		if ref, ok := have[k]; ok {
-			facts.Steps = append([]publish.Step{{Name: string(k), Dataset: ref}}, facts.Steps...)
-		}
-	}
+	facts := workflows.TrainFacts(run, spec, []workflows.IterationSummary{set}, seen.Distilled,
+		have[dataset.KindSeeds], have[dataset.KindSegments], have[dataset.KindCandidates])
+	facts.Title = fmt.Sprintf("%s, iteration %d", run, set.Iteration)
+	facts.About += " The config `curated` holds the selected pairs, `augmented` all that were generated, `seeds` the human-written pairs that the models were trained on first."
 	text, err := yaml.Marshal(spec)
 	if err != nil {
 		return fail(fmt.Errorf("card: %w", err))
