@@ -204,7 +204,7 @@ func TestSchemaRefusesWhatTheProgramRefuses(t *testing.T) {
 	run, worker := compile(t, "run"), compile(t, "worker")
 	for _, bad := range []string{
 		"name: Upper\n", "iterations: 0\n", "curate: {threshold: 5.5}\n", "augment: {top_p: 0}\n", "augment: {mode: never}\n",
-		"approve: [publish]\n", "unknown: 1\n", "seeds: []\n", "rate: {judge: {provider: p}}\n", "augment: {temperature: hot}\n",
+		"approve: [lunch]\n", "unknown: 1\n", "seeds: []\n", "rate: {judge: {provider: p}}\n", "augment: {temperature: hot}\n",
 		"segments: {repeat_jaccard: 2}\n", "documents: [{path: x, format: pdf}]\n", "data: {rows_per_partition: 0}\n",
 	} {
 		key, _, _ := strings.Cut(bad, ":")

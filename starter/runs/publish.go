@@ -10,7 +10,6 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/selfalign/selfalign/internal/dataset"
-	"github.com/selfalign/selfalign/internal/hub"
 	"github.com/selfalign/selfalign/internal/publish"
 	"github.com/selfalign/selfalign/workflows"
 )
