@@ -85,3 +85,16 @@ func BenchmarkLanguage(b *testing.B) {
 		}
 	})
 }
+
+func FuzzLanguage(f *testing.F) {
+	f.Add(strings.Join(spoken, " "))
+	f.Add("a\x00b c\xff")
+	f.Add("Ελληνικά and English, ½ ²")
+	f.Fuzz(func(t *testing.T, text string) {
+		code, confidence := language(text)
+		lang, want := languageBefore(text)
+		if confidence != want || want > 0 && code != lang.Iso6391() {
+			t.Errorf("%q %v, before %q %v", code, confidence, lang.Iso6391(), want)
+		}
+	})
+}
