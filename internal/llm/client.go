@@ -192,12 +192,13 @@ func (c *Client) Complete(ctx context.Context, r Request) (Response, error) {
 		prompt += len(r.Messages[i].Content) + 8
 	}
 	j.need = c.reckoning.need(prompt, r.MaxTokens)
+	r.Messages, r.rendered = nil, "" // thousands of calls wait with their body alone
 	resp, e := c.run(ctx, j)
 	if e != nil && e.wantsNewName() && r.MaxTokens > 0 && !c.completions {
 		c.mu.Lock()
 		c.newNames[r.Model] = true
 		c.mu.Unlock()
-		j.body = c.encode(&r, true)
+		j.body = withNewName(j.body)
 		resp, e = c.run(ctx, j)
 	}
 	c.mu.Lock()

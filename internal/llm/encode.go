@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -64,8 +65,17 @@ func (r *Request) render(c *Client) *Error {
 
 func bad(f float64) bool { return math.IsNaN(f) || math.IsInf(f, 0) }
 
-// encode renders the body of a request. newName: the endpoint wants max_completion_tokens instead of max_tokens.
-func (c *Client) encode(r *Request, newName bool) []byte {
+// The field that bounds an answer, as it stands in a body. Inside of strings quotes are escaped.
+const (
+	oldName = `,"max_tokens":`
+	newName = `,"max_completion_tokens":`
+)
+
+// withNewName changes the field's name in a body.
+func withNewName(body []byte) []byte { return bytes.Replace(body, []byte(oldName), []byte(newName), 1) }
+
+// encode renders the body of a request. renamed: the endpoint wants max_completion_tokens instead of max_tokens.
+func (c *Client) encode(r *Request, renamed bool) []byte {
 	n := 256
 	for _, m := range r.Messages {
 		n += len(m.Content) + len(m.Content)/8 + 32
@@ -103,10 +113,10 @@ func (c *Client) encode(r *Request, newName bool) []byte {
 		b = strconv.AppendFloat(b, r.TopP, 'g', -1, 64)
 	}
 	if r.MaxTokens > 0 {
-		if newName {
-			b = append(b, `,"max_completion_tokens":`...)
+		if renamed {
+			b = append(b, newName...)
 		} else {
-			b = append(b, `,"max_tokens":`...)
+			b = append(b, oldName...)
 		}
 		b = strconv.AppendInt(b, int64(r.MaxTokens), 10)
 	}

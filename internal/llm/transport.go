@@ -55,6 +55,7 @@ func newTransport(inFlight int) *http.Transport {
 		DisableCompression:     true, // replies are small; no bombs to watch for
 		MaxResponseHeaderBytes: 256 << 10,
 		ReadBufferSize:         2 << 10, // thousands of connections have one each, and replies are small
+		WriteBufferSize:        2 << 10, // what is larger passes it by
 	}
 }
 
