@@ -14,7 +14,7 @@ const (
 	// worker stays under 300 MB.
 	memoryWanted = 232 << 20
 	// memoryRoom is how much of a limit may be live after a collection: beyond, collections would come too often.
-	memoryRoom = 0.8
+	memoryRoom = 0.75
 
 	liveMetric  = "/gc/heap/live:bytes"
 	stackMetric = "/memory/classes/heap/stacks:bytes"

@@ -62,11 +62,11 @@ func TestCrossingClaimsAtOtherBits(t *testing.T) {
 	st := s3test.Store(t)
 	var holders, claims atomic.Int64
 	var wg sync.WaitGroup
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for bits := range 4 { // partition 0 of each holds partition 0 of the next
 		wg.Go(func() {
 			p := newProcess(t, st, fmt.Sprintf("run %d", bits))
-			for time.Now().Before(deadline) {
+			for claims.Load() < 40 && time.Now().Before(deadline) {
 				b, err := Open(t.Context(), st, scope, bits, 0, p.o)
 				if err != nil {
 					t.Error(err)
@@ -93,8 +93,8 @@ func TestCrossingClaimsAtOtherBits(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d claims", claims.Load())
-	if claims.Load() < 4 {
-		t.Error("hardly anybody gets hold of it")
+	if claims.Load() == 0 {
+		t.Error("nobody gets hold of it")
 	}
 }
 

@@ -33,7 +33,10 @@ func TestScatteredRefusalsDoNotSlowOthers(t *testing.T) {
 				e.unlucky = func() bool { return rand.Float64() < refuses }
 				c := simClient(t, e, Limits{InFlight: 200})
 				ask(t, c, 300, 10_000) // learns
-				begin, n := time.Now(), 40_000
+				begin, n, least := time.Now(), 40_000, 0.97
+				if testing.Short() { // the last of those refused count for more
+					n, least = 5_000, 0.85
+				}
 				ask(t, c, 300, n)
 				share := float64(n) * 1.5 / 200 / time.Since(begin).Seconds()
 				t.Logf("first 10,000 in %s; then %.3f of the ideal, %d refusals", begin.Sub(e.start), share, e.refused)
@@ -41,7 +44,7 @@ func TestScatteredRefusalsDoNotSlowOthers(t *testing.T) {
 				if learnt := begin.Sub(e.start); learnt > 2*time.Minute && name != "a minute" || learnt > 4*time.Minute {
 					t.Errorf("the first 10,000 took %s, ideal is 75 s", learnt)
 				}
-				if share < 0.97 && name != "a minute" || share < 0.95 { // the last of those refused sleep for long
+				if share < least && name != "a minute" || share < least-0.02 { // the last of those refused sleep for long
 					t.Errorf("%.3f of the ideal", share)
 				}
 			})
