@@ -67,10 +67,11 @@ type rules struct {
 	maxItems         int
 	enum             []string
 	pattern          string
+	try              string // a value that would do, for messages
 }
 
 func rulesOf(tag reflect.StructTag) rules {
-	r := rules{min: math.Inf(-1), max: math.Inf(1), maxItems: 1000}
+	r := rules{min: math.Inf(-1), max: math.Inf(1), maxItems: 1000, try: tag.Get("try")}
 	for _, rule := range strings.Split(strings.ReplaceAll(tag.Get("jsonschema"), `\,`, "\x00"), ",") {
 		key, value, _ := strings.Cut(strings.ReplaceAll(rule, "\x00", ","), "=")
 		f, _ := strconv.ParseFloat(value, 64)
@@ -120,7 +121,7 @@ func (ps *problems) field(v reflect.Value, at string, tag reflect.StructTag) {
 	case reflect.Slice:
 		switch n := v.Len(); {
 		case n == 0 && r.minItems > 0:
-			ps.add(at, "is missing or empty", "", "")
+			ps.add(at, "is missing or empty", "", r.try)
 		case n > r.maxItems:
 			ps.add(at, fmt.Sprintf("must have at most %d entries", r.maxItems), strconv.Itoa(n), "")
 		}
@@ -142,7 +143,7 @@ func (ps *problems) field(v reflect.Value, at string, tag reflect.StructTag) {
 func (ps *problems) word(s, at string, r rules) {
 	switch {
 	case strings.TrimSpace(s) == "" && r.required:
-		ps.add(at, "is missing", "", "")
+		ps.add(at, "is missing", "", r.try)
 	case s == "":
 	case strings.ContainsFunc(s, unicode.IsControl) && !strings.HasPrefix(at, "prompts."):
 		ps.add(at, "must not contain control characters", "", "")
@@ -157,7 +158,7 @@ func (ps *problems) word(s, at string, r rules) {
 			ps.add(at, "must be the name of an environment variable; the value is not shown, as it may be a key", "", "OPENAI_API_KEY, and export the key under that name")
 			return
 		}
-		ps.add(at, "must match "+r.pattern, quote(s), "")
+		ps.add(at, "must match "+r.pattern, quote(s), r.try)
 	}
 }
 

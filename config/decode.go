@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -87,7 +88,10 @@ func checkTokens(tokens token.Tokens) (int, error) {
 		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.DirectiveType:
 			return line, fmt.Errorf("anchors, aliases, merges, tags and directives are not read (got %s). Try: write the value out, or put text in quotes", quote(tk.Value))
 		case token.InvalidType:
-			return line, errors.New("not readable as YAML (got " + quote(tk.Value) + ")")
+			if strings.Contains(tk.Value, "\t") {
+				return line, errors.New("a tab indents, which YAML does not allow. Try: spaces")
+			}
+			return line, errors.New("not readable as YAML. Try: check colons, dashes and indentation here and in the line before")
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:
@@ -313,14 +317,30 @@ func (d *decoder) dictionary(n ast.Node, v reflect.Value, path string) {
 	v.Set(out)
 }
 
+// asSource returns how to write a text where a source is wanted; "" where the node is no text or the type no source.
+func asSource(n ast.Node, t reflect.Type, form string) string {
+	text, ok := n.(*ast.StringNode)
+	if !ok || t.Kind() != reflect.Struct {
+		return ""
+	}
+	if field, ok := t.FieldByName("Path"); !ok || field.Tag.Get("yaml") != "path" {
+		return ""
+	}
+	return fmt.Sprintf(form, quote(text.Value))
+}
+
 func (d *decoder) list(n ast.Node, v reflect.Value, path string) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.wrong(n, path, "must be a list", "lines that begin with a dash, or [a, b]")
+		d.wrong(n, path, "must be a list", cmp.Or(asSource(n, v.Type().Elem(), "[{path: %s}]"), "lines that begin with a dash, or [a, b]"))
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), 0, 0)
 	for i, item := range seq.Values {
+		if try := asSource(item, v.Type().Elem(), "{path: %s}"); try != "" {
+			d.wrong(item, path+"["+strconv.Itoa(i)+"]", "must be a mapping", try)
+			continue
+		}
 		fresh := reflect.New(v.Type().Elem())
 		setDefaults(fresh)
 		if at := path + "[" + strconv.Itoa(i) + "]"; item != nil {

@@ -6,11 +6,11 @@ import "time"
 // It names providers, trainers and servers; what these are stands in the settings of the worker.
 type Run struct {
 	// Name of the run and of its workflow; starting the same spec twice under one name is one run.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9._-]{0\\,62}$"`
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9._-]{0\\,62}$" try:"my-run (lower-case letters, digits, dots and dashes)"`
 	// Human-written pairs of instruction and output.
-	Seeds []Source `yaml:"seeds" json:"seeds" jsonschema:"required,minItems=1,maxItems=1000"`
+	Seeds []Source `yaml:"seeds" json:"seeds" jsonschema:"required,minItems=1,maxItems=1000" try:"[{path: seeds.jsonl}]"`
 	// Unlabelled documents, which are cut into segments.
-	Documents []Source `yaml:"documents" json:"documents" jsonschema:"required,minItems=1,maxItems=1000"`
+	Documents []Source `yaml:"documents" json:"documents" jsonschema:"required,minItems=1,maxItems=1000" try:"[{path: pages/}]"`
 	// How documents are cut and cleaned.
 	Segments Segments `yaml:"segments" json:"segments"`
 	// Segments that are dropped since another says almost the same.
@@ -87,11 +87,11 @@ type Data struct {
 // Model says what is trained, by whom, and where the results answer.
 type Model struct {
 	// The base model's name at the trainer. Every iteration starts from it.
-	Base string `yaml:"base" json:"base" jsonschema:"required"`
+	Base string `yaml:"base" json:"base" jsonschema:"required" try:"what the trainer calls the model to begin from, such as Qwen/Qwen3-8B-Base"`
 	// The provider at which the untrained base model answers, for the preflight; default: the server's provider.
 	Provider string `yaml:"provider" json:"provider"`
 	// A trainer of the worker's settings.
-	Trainer string `yaml:"trainer" json:"trainer" jsonschema:"required"`
+	Trainer string `yaml:"trainer" json:"trainer" jsonschema:"required" try:"a name under trainers in the worker's settings"`
 	// A server of the worker's settings; default: the one with the trainer's name.
 	Server string `yaml:"server" json:"server"`
 	// Which of its models go on answering when the run has ended, where the server loads or starts them itself: last (the default), all or none.

@@ -15,7 +15,7 @@ import (
 // names providers; what these are stands in the settings of the worker. docs/from-distilabel.md maps it to the public recipe.
 type Score struct {
 	// Name of the run and of its workflow; starting the same spec twice under one name is one run.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9._-]{0\\,62}$"`
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9._-]{0\\,62}$" try:"my-run (lower-case letters, digits, dots and dashes)"`
 	// Where prompts come from.
 	Load Load `yaml:"load" json:"load" jsonschema:"required"`
 	// The model that answers. Absent: the dataset has answers already (load.generation), and these are scored.

@@ -45,7 +45,7 @@ type Temporal struct {
 // Store is the bucket that holds every dataset.
 type Store struct {
 	// Name of the bucket.
-	Bucket string `yaml:"bucket" json:"bucket" jsonschema:"required"`
+	Bucket string `yaml:"bucket" json:"bucket" jsonschema:"required" try:"the name of an S3 bucket that exists"`
 	// Put before every key.
 	Prefix string `yaml:"prefix" json:"prefix"`
 	// Address of an S3-compatible server other than AWS.
