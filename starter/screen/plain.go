@@ -20,6 +20,7 @@ type plain struct {
 	stages map[string]told
 	sets   int
 	held   string
+	note   string
 	judges int // the last iteration whose judge was told of
 	warned map[string]bool
 }
@@ -67,9 +68,12 @@ func (p *plain) show(out io.Writer, seen runs.Seen, r rates, now time.Time) {
 		fmt.Fprintln(out, Clean(cmp.Or(held, "nothing holds it up any more")))
 	}
 	phase := seen.Phase
-	for _, text := range []string{seen.Message, seen.Note} {
-		if text != "" {
-			phase += ": " + Clean(strings.ReplaceAll(text, "\n", "; "))
+	if seen.Message != "" {
+		phase += ": " + Clean(strings.ReplaceAll(seen.Message, "\n", "; "))
+	}
+	if seen.Note != p.note {
+		if p.note = seen.Note; p.note != "" {
+			fmt.Fprintln(out, Clean(strings.ReplaceAll(p.note, "\n", "; ")))
 		}
 	}
 	if phase != p.phase {

@@ -46,7 +46,11 @@ func Table(seen runs.Seen, rate func(workflows.StageStatus) float64, now time.Ti
 		if len(tail.lines) == 0 {
 			tail.add("", "")
 		}
-		for _, part := range wrap(Clean(fact), width-1) {
+		parts := []string{Clean(fact)} // its columns stay in line while it fits
+		if runewidth.StringWidth(parts[0]) > width-1 {
+			parts = wrap(parts[0], width-1)
+		}
+		for _, part := range parts {
 			tail.add("", part)
 		}
 	}
