@@ -30,7 +30,7 @@ func TestMessages(t *testing.T) {
 		{
 			"nothing that a retry mends",
 			run{blocked: map[string]activities.Trouble{"00 ingest seeds": {Class: "source", Message: "the sources gave no seeds", Way: "mend them, then start a new run"}}},
-			PhaseBlocked, "00 ingest seeds: the sources gave no seeds. Mend them, then start a new run",
+			PhaseBlocked, "00 ingest seeds: the sources gave no seeds. Mend them, then start a new run\nThis one cannot go on as it is: starter cancel demo",
 		},
 		{
 			"paused at a gate",
