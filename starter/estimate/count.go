@@ -193,10 +193,6 @@ func counted(ctx context.Context, what string, inputs []Input, read reader, sugg
 	return out, nil
 }
 
-func count(ctx context.Context, inputs []Input, read reader, suggest func([]string) string) (Counted, error) {
-	return countSome(ctx, inputs, read, suggest, 0)
-}
-
 // countSome reads the files in a fixed random order until all are read, or enough bytes, or time is up; then it extrapolates by bytes.
 func countSome(ctx context.Context, inputs []Input, read reader, suggest func([]string) string, most int64) (Counted, error) {
 	codec, err := tokenizer.Get(tokenizer.O200kBase)
