@@ -11,6 +11,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/eval"
+	"github.com/selfalign/selfalign/internal/intake"
 )
 
 const (
@@ -182,12 +183,12 @@ func (e *Evals) WriteLabelled(ctx context.Context, in LabelledInput) (dataset.Re
 	var rows []dataset.Candidate
 	var rejects []dataset.Reject
 	seen := map[string]bool{}
-	err := read(ctx, e.Sources, in.Sources, func(name string, number int64, p evalRecord) {
+	err := read(ctx, e.Sources, in.Sources, func(name string, x intake.Exercise) {
 		c := dataset.Candidate{
-			Instruction: p.instruction, Output: p.output, Generator: labelledBad, Source: name, Document: fmt.Sprint(number), Offset: number - 1,
+			Instruction: x.Instruction, Output: x.Output, Generator: labelledBad, Source: name, Document: fmt.Sprint(x.Number), Offset: x.Number - 1,
 		}
 		c.ID = dataset.PairID(c.Instruction, c.Output)
-		good, ok := eval.IsGood(p.label)
+		good, ok := eval.IsGood(x.Label)
 		if good {
 			c.Generator = labelledGood
 		}
@@ -208,7 +209,7 @@ func (e *Evals) WriteLabelled(ctx context.Context, in LabelledInput) (dataset.Re
 			return
 		}
 		rejects = append(rejects, dataset.Reject{
-			ID: c.ID, Stage: "labelled", Reason: reason, Detail: cut(p.label, 40), Instruction: c.Instruction, Text: c.Output,
+			ID: c.ID, Stage: "labelled", Reason: reason, Detail: cut(x.Label, 40), Instruction: c.Instruction, Text: c.Output,
 			Source: name, Document: c.Document, Offset: c.Offset,
 		})
 	})

@@ -1,12 +1,10 @@
 package activities
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/selfalign/selfalign/config"
@@ -14,46 +12,11 @@ import (
 	"github.com/selfalign/selfalign/internal/intake"
 )
 
-// evalRecord is one record of a prompt set, of outputs or of a labelled set; what it lacks is empty.
-type evalRecord struct{ instruction, output, generator, label string }
-
-// Names under which files of evaluations keep things, besides those that the source says.
-const (
-	defaultInstruction = "instruction"
-	continuedBy        = "input" // continues the instruction, as in Alpaca's files
-)
-
-// evalNames are the fields that are read of a source. The first that a record has holds its instruction.
-func evalNames(s config.Source) (instruction []string, output, label string) {
-	instruction = []string{cmp.Or(s.Instruction, defaultInstruction)}
-	if instruction[0] == defaultInstruction {
-		instruction = append(instruction, "prompt", "question")
-	}
-	return instruction, cmp.Or(s.Output, "output"), cmp.Or(s.Label, "label")
-}
-
-func evalRecordOf(s config.Source, fields map[string]string) evalRecord {
-	names, output, label := evalNames(s)
-	r := evalRecord{output: clean(fields[output]), generator: clean(cmp.Or(fields["generator"], fields["model"])), label: clean(fields[label])}
-	for _, name := range names {
-		r.instruction = cmp.Or(r.instruction, clean(fields[name]))
-	}
-	if more := clean(fields[continuedBy]); more != "" && len(names) > 1 {
-		r.instruction = strings.TrimSpace(r.instruction + "\n\n" + more)
-	}
-	return r
-}
-
 // read reads the records of all files of sources, from wherever ingest reads, numbered from 1 in each file.
-func read(ctx context.Context, s *Sources, sources []config.Source, take func(name string, number int64, r evalRecord)) error {
+func read(ctx context.Context, s *Sources, sources []config.Source, take func(name string, x intake.Exercise)) error {
 	left := int64(evalMostText)
 	for _, source := range sources {
-		names, output, label := evalNames(source)
-		wanted := append(slices.Clone(names), output, label, "generator", "model", continuedBy)
-		format := source.Format
-		if format == "pairs" {
-			format = "auto"
-		}
+		options := intake.ExerciseOptions{Format: source.Format, Instruction: source.Instruction, Output: source.Output, Label: source.Label}
 		files, _, err := s.list(ctx, source, dataset.KindPrompts)
 		if err != nil {
 			return err
@@ -65,7 +28,7 @@ func read(ctx context.Context, s *Sources, sources []config.Source, take func(na
 				return blocked("source", fmt.Errorf("%s: %s", f.Name, from.Wrong), "mend the list, then start again under another name")
 			}
 			var broken error // of reading, not of what was read: another attempt may go well
-			for record, err := range intake.NamedFields(ctx, watched(from, &broken), format, wanted) {
+			for x, err := range intake.Exercises(ctx, watched(from, &broken), options) {
 				switch {
 				case ctx.Err() != nil:
 					return ctx.Err()
@@ -77,16 +40,15 @@ func read(ctx context.Context, s *Sources, sources []config.Source, take func(na
 					}
 					return blocked("source", err, "give JSON, JSON lines or Parquet, then start again under another name")
 				}
-				r := evalRecordOf(source, record.Fields)
-				if left -= int64(len(r.instruction) + len(r.output)); left < 0 {
+				if left -= int64(len(x.Instruction) + len(x.Output)); left < 0 {
 					return blocked("source", fmt.Errorf("the texts of an evaluation have more than %d bytes in all, with %s", evalMostText, f.Name), "evaluate on fewer prompts, under another name")
 				}
-				said = said || r.instruction != ""
-				take(f.Name, record.Number, r)
+				said = said || x.Instruction != ""
+				take(f.Name, x)
 			}
 		}
 		if !said && len(files) > 0 {
-			return blocked("source", fmt.Errorf("no record of %s has a field %s", source.Path, strings.Join(names, " or ")),
+			return blocked("source", fmt.Errorf("no record of %s has a field %s", source.Path, strings.Join(options.InstructionNames(), " or ")),
 				"name it as instruction under the source in the spec, then start again under another name")
 		}
 	}

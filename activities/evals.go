@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
+	"github.com/selfalign/selfalign/internal/intake"
 	"github.com/selfalign/selfalign/internal/prompt"
 )
 
@@ -83,8 +83,8 @@ func (e *Evals) WritePrompts(ctx context.Context, in PromptsInput) (dataset.Ref,
 			take(r.Instruction, r.Source, r.Document, r.Offset)
 		}
 	default:
-		err := read(ctx, e.Sources, in.Sources, func(name string, number int64, r evalRecord) {
-			take(r.instruction, name, fmt.Sprint(number), number-1)
+		err := read(ctx, e.Sources, in.Sources, func(name string, x intake.Exercise) {
+			take(x.Instruction, name, fmt.Sprint(x.Number), x.Number-1)
 		})
 		if err != nil {
 			return dataset.Ref{}, err
@@ -149,11 +149,11 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 	var rows []dataset.Response
 	var rejects []dataset.Reject
 	seen := map[string]bool{}
-	err := read(ctx, e.Sources, in.Sources, func(name string, number int64, p evalRecord) {
-		text := p.instruction
+	err := read(ctx, e.Sources, in.Sources, func(name string, x intake.Exercise) {
+		text := x.Instruction
 		r := dataset.Response{
-			ID: promptKey(text), PromptID: promptKey(text), Sample: 1, Instruction: text, Output: p.output,
-			Generator: cmp.Or(p.generator, name), Source: name, Document: fmt.Sprint(number), Offset: number - 1,
+			ID: promptKey(text), PromptID: promptKey(text), Sample: 1, Instruction: text, Output: x.Output,
+			Generator: cmp.Or(x.Generator, name), Source: name, Document: fmt.Sprint(x.Number), Offset: x.Number - 1,
 		}
 		reason := ""
 		switch {
@@ -180,11 +180,6 @@ func (e *Evals) ImportOutputs(ctx context.Context, in OutputsInput) (dataset.Ref
 		return dataset.Ref{}, blocked("source", errors.New("the files hold no outputs"), "give files with instruction and output, then start again under another name")
 	}
 	return writeWhole(ctx, e.Store, in.Output, in.About, dataset.Manifest{Kind: dataset.KindResponses}, rows, rejects)
-}
-
-// clean makes a text one that can be a column.
-func clean(s string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(s, string(utf8.RuneError)), "\x00", ""))
 }
 
 // promptKey names an instruction whatever its spaces, so that outputs of different origin meet.

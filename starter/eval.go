@@ -21,6 +21,7 @@ import (
 type evalCmd struct {
 	Run    evalRunCmd    `cmd:"" default:"withargs" help:"Compare a model with a baseline by a judge (the default)."`
 	Import evalImportCmd `cmd:"" help:"Tell AlpacaEval's numbers of an annotations.json. Spends nothing."`
+	Judges judgesCmd     `cmd:"" help:"Tell how far two judges agree. Spends nothing."`
 }
 
 type evalRunCmd struct {
@@ -52,6 +53,7 @@ Examples:
     starter eval my-run --iteration 1 --sizes 100,200,400,800 --prompts prompts.jsonl --judge openai/gpt-4.1
     starter eval -f examples/eval.yaml
     starter eval import annotations.json
+    starter eval judges my-run/eval/by-gpt my-run/eval/by-m2
 `
 }
 

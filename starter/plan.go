@@ -67,7 +67,11 @@ func (c *planCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	plan := estimate.Make(spec, worker, seeds.Texts, documents.Texts, overhead)
+	sets, err := evaluationSets(a.ctx, spec, c.dir(), worker)
+	if err != nil {
+		return err
+	}
+	plan := estimate.Make(spec, worker, seeds.Texts, documents.Texts, overhead, sets)
 	for _, part := range []struct {
 		what string
 		estimate.Counted
@@ -168,8 +172,37 @@ func promptTokens(p config.Prompts, dir string) (estimate.Prompts, error) {
 	if out.Backtranslate, err = templateTokens("backtranslate", texts.Backtranslate); err != nil {
 		return out, err
 	}
-	out.Rate, err = templateTokens("rate", texts.Rate)
+	if out.Rate, err = templateTokens("rate", texts.Rate); err != nil {
+		return out, err
+	}
+	if out.Respond, err = templateTokens(prompt.Respond, ""); err != nil {
+		return out, err
+	}
+	out.Compare, err = templateTokens(prompt.Compare, "")
 	return out, err
+}
+
+// evaluationSets counts what evaluate of a spec names.
+func evaluationSets(ctx context.Context, spec config.Run, dir string, w config.Worker) (out estimate.Sets, err error) {
+	e := spec.Evaluate
+	if e == nil {
+		return out, nil
+	}
+	for _, set := range []struct {
+		sources []config.Source
+		to      *estimate.Texts
+	}{{e.Prompts, &out.Prompts}, {e.Outputs, &out.Outputs}, {e.Labelled, &out.Labelled}} {
+		files, err := inputs(ctx, set.sources, dir, w)
+		if err != nil {
+			return out, err
+		}
+		counted, err := estimate.Exercises(ctx, files)
+		if err != nil {
+			return out, err
+		}
+		*set.to = counted.Texts
+	}
+	return out, nil
 }
 
 // templateTokens counts what a template, embedded or the user's own, adds to the texts put into it.
@@ -181,7 +214,7 @@ func templateTokens(name, text string) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("plan: %w", err)
 	}
-	messages, err := template.Render(prompt.Vars{Instruction: "x", Output: "x"})
+	messages, err := template.Render(prompt.Vars{Instruction: "x", Output: "x", System: prompt.InferenceSystem(), First: "x", Second: "x"})
 	if err != nil {
 		return 0, fmt.Errorf("plan: %w", err)
 	}

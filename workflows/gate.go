@@ -44,12 +44,6 @@ func (r *run) end(rule, format string, args ...any) error {
 	return errEnded
 }
 
-// needsM0 reports whether M_0 is trained: it rates in iteration 1, or a later model is compared with it.
-func (r *run) needsM0() bool {
-	e := r.in.Spec.Evaluate
-	return !r.fixedJudge() || r.in.Spec.Gate != nil || (e != nil && len(e.Prompts) > 0 && (e.Against == "0" || e.Against == config.AgainstPrevious))
-}
-
 // holdOut decides which seeds are held out for the gate.
 func (r *run) holdOut(ctx workflow.Context) error {
 	g := r.in.Spec.Gate
@@ -174,7 +168,10 @@ func (r *run) judged(ctx workflow.Context, rating stage.Work) (*eval.Judged, err
 	dir := fmt.Sprintf("runs/%s/%02d/labelled", r.name, r.st.Iteration)
 	err := r.step(ctx, "labelled pairs", "pairs", func(ctx workflow.Context, _ int) (string, error) {
 		in := activities.LabelledInput{Sources: e.Labelled, Output: dir, About: activities.About{Run: r.name, Spec: r.in.Digest, Iteration: r.st.Iteration}}
-		return "", workflow.ExecuteActivity(bulk(ctx, QueueName(r.in.Queue, RoleCPU), "labelled pairs"), evals.WriteLabelled, in).Get(ctx, &pairs)
+		err := workflow.ExecuteActivity(bulk(ctx, QueueName(r.in.Queue, RoleCPU), "labelled pairs"), evals.WriteLabelled, in).Get(ctx, &pairs)
+		s := r.stage(r.key("labelled pairs"))
+		s.Done, s.Rejected = pairs.Rows+pairs.Rejected, pairs.Rejected
+		return "", err
 	})
 	if err != nil {
 		return nil, err

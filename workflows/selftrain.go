@@ -74,7 +74,7 @@ func (r *run) begin(ctx workflow.Context) error {
 	r.st.Base, r.st.Training = base, base
 	// M_0 is trained while A is written. With a fixed judge nobody asks M_0, so it is not paid for.
 	m0 := r.parallel(ctx, func(ctx workflow.Context) error {
-		if !r.needsM0() {
+		if !r.in.Spec.NeedsM0() {
 			return nil
 		}
 		model, err := r.finetune(ctx, "m0", base, false)
@@ -84,7 +84,7 @@ func (r *run) begin(ctx workflow.Context) error {
 		return err
 	})
 	// What a training costs is known at its end: with a budget in dollars two at once could each spend all of it.
-	if r.budget().USD > 0 && r.needsM0() && workflow.GetVersion(ctx, changeOneTraining, workflow.DefaultVersion, 1) == 1 {
+	if r.budget().USD > 0 && r.in.Spec.NeedsM0() && workflow.GetVersion(ctx, changeOneTraining, workflow.DefaultVersion, 1) == 1 {
 		if err := m0.Get(ctx, nil); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (r *run) begin(ctx workflow.Context) error {
 // improve is iteration t ≥ 1. It reports whether the training set came out as the one before.
 func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	t := r.st.Iteration
-	if r.needsM0() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
+	if r.in.Spec.NeedsM0() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
 		m0, err := r.finetune(ctx, "m0", r.st.Base, false)
 		if err != nil {
 			return false, err

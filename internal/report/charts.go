@@ -74,7 +74,7 @@ func ring(b *strings.Builder, class string, from, wide, inner, outer float64, wo
 
 // scalingChart draws win rates over sizes of training sets, on a logarithmic axis, with the line fitted to them.
 func scalingChart(s eval.Scaled) template.HTML {
-	const width, height, left, right, top, bottom = 560.0, 260.0, 44.0, 24.0, 16.0, 30.0
+	const width, height, left, right, top, bottom = 560.0, 280.0, 44.0, 24.0, 30.0, 48.0
 	if len(s.Points) == 0 {
 		return ""
 	}
@@ -113,8 +113,9 @@ func scalingChart(s eval.Scaled) template.HTML {
 			fmt.Fprintf(&b, `<line class="axis" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, at, at, y(100*s.Results[i].Low), y(100*s.Results[i].High))
 		}
 		fmt.Fprintf(&b, `<circle class="b sel" cx="%.1f" cy="%.1f" r="4"><title>%s examples: %s</title></circle><text x="%.1f" y="%g" text-anchor="middle">%s</text>`,
-			at, y(100*p.Rate), num(p.N), rate(p.Rate), at, height-10, compact(p.N))
+			at, y(100*p.Rate), num(p.N), rate(p.Rate), at, height-28, compact(p.N))
 	}
+	fmt.Fprintf(&b, `<text x="%g" y="14">win rate, with its 95 %% interval</text><text x="%g" y="%g" text-anchor="end">pairs in the training set, logarithmic</text>`, left, width-right, height-8)
 	b.WriteString(`</svg>`)
 	return template.HTML(b.String()) //nolint:gosec // numbers and our own words
 }

@@ -54,8 +54,12 @@ func (b *builder) evidence() error {
 	slices.Sort(asked)
 	for _, name := range asked[:min(len(asked), maxEvaluations)] {
 		name = path.Base(name)
+		known := len(e.WinRates)
 		if err := addResult(b, &e.WinRates, dir+"/eval/"+name+"/result.json"); err != nil {
 			return err
+		}
+		for i := range e.WinRates[known:] {
+			e.WinRates[known+i].Name = name // what people gave it
 		}
 		if err := addResult(b, &e.Scaling, dir+"/eval/"+name+"/scaling.json"); err != nil {
 			return err

@@ -48,6 +48,7 @@ var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
 	"verdict":      verdict,
 	"driftShare":   driftShare,
 	"scalingChart": scalingChart,
+	"signed":       signed,
 	"sunburst":     sunburst,
 	"hue":          hue,
 	"paperRates":   func() any { return paperRates },

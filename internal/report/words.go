@@ -285,3 +285,11 @@ func trainingCost(trainings []Training) string {
 	}
 	return "training: " + usd(micro)
 }
+
+// signed is a number that is added to another: + 1.5 or − 1.5.
+func signed(v float64) string {
+	if v < 0 {
+		return fmt.Sprintf("− %.1f", -v)
+	}
+	return fmt.Sprintf("+ %.1f", v)
+}

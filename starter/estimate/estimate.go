@@ -30,7 +30,12 @@ type Texts struct {
 
 // Prompts are the tokens that a template adds to the texts put into it.
 type Prompts struct {
-	Backtranslate, Rate float64
+	Backtranslate, Rate, Respond, Compare float64
+}
+
+// Sets are the files of a spec's evaluate.
+type Sets struct {
+	Prompts, Outputs, Labelled Texts
 }
 
 // Stage is one step of the plan. Cost and Seconds are nil where they are not known.
@@ -84,25 +89,28 @@ type planner struct {
 	run    config.Run
 	worker config.Worker
 	prompt Prompts
+	sets   Sets
+	answer float64 // tokens of a model's answer to a prompt: as long as the seeds' outputs
 	plan   Plan
 
 	assumed []string
 }
 
 // Make plans a run over the given texts.
-func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Prompts) Plan {
-	p := planner{run: run, worker: worker, prompt: prompt}
+func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Prompts, sets Sets) Plan {
+	p := planner{run: run, worker: worker, prompt: prompt, sets: sets}
 	p.plan = Plan{Run: run.Name, Mode: run.AugmentMode(), Seeds: seeds, Segments: segments}
 	selected := int64(math.Round(float64(segments.Rows) * selectedShare(run.Curate.Threshold)))
 	pair := Texts{Rows: selected, Instruction: instructionTokens, Output: segments.Output}
 
+	p.answer = seeds.Output
 	rated := seeds // calibration takes those that are held out too
 	if g := run.Gate; g != nil {
 		seeds.Rows = max(0, seeds.Rows-int64(g.Holdout))
 	}
 	p.train("train myx", 0, seeds, Texts{})
 	p.augment(0, segments)
-	if p.needsM0() {
+	if run.NeedsM0() {
 		p.train("train m0", 0, seeds, Texts{})
 	}
 	for t := 1; t <= run.Iterations; t++ {
@@ -111,12 +119,11 @@ func Make(run config.Run, worker config.Worker, seeds, segments Texts, prompt Pr
 			p.augment(t, segments)
 		}
 		p.calibrate(t, rated)
+		p.labelled(t)
 		p.rate(t, segments)
 		p.train(fmt.Sprintf("train m%d", t), t, seeds, pair)
+		p.evaluate(t)
 		p.gate(t, rated)
-	}
-	if e := run.Evaluate; e != nil && len(e.Prompts) > 0 {
-		p.warn("what evaluate asks is not in this plan: for each of its prompts and each iteration, two answers and two judgements")
 	}
 	p.total()
 	if p.plan.Segments.Rows == 0 {
@@ -284,6 +291,9 @@ func (p *planner) assume() {
 	say("tokens are counted with o200k; other tokenizers differ by some 20 %%")
 	say("an instruction has %d tokens, a rating %d; %.0f %% of ratings cannot be read and are asked again", instructionTokens, ratingTokens, unreadableRatings*100)
 	say("%.1f %% of the candidates are selected at threshold %g, as in the paper", 100*selectedShare(p.run.Curate.Threshold), p.run.Curate.Threshold)
+	if p.run.Gate != nil || p.sets.Prompts.Rows+p.sets.Outputs.Rows > 0 {
+		say("evaluations are judged whole, in both orders, though equal and missing outputs ask nobody; an answer has %.0f tokens, as the seeds' outputs, a verdict %d", p.answer, ratingTokens)
+	}
 	say("an answer takes %.1f s and a second for each %d tokens; training time depends on the trainer and is counted only where its settings tell tokens_per_second", firstToken, tokensPerSecond)
 	say("duplicates and rejected rows cost nothing and are not taken off; nor are cached prompts and answers paid for before")
 }

@@ -45,7 +45,7 @@ func names(p estimate.Plan) string {
 func TestPlanOfThePaper(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
-	p := estimate.Make(r, w, seeds, segments, prompts)
+	p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	if got, want := names(p), "train myx, augment, train m0, rate, train m1, rate, train m2"; got != want {
 		t.Fatalf("stages are %s", got)
 	}
@@ -75,9 +75,9 @@ func TestPlanOfThePaper(t *testing.T) {
 func TestCalibrationIsPlanned(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
-	without := estimate.Make(r, w, seeds, segments, prompts)
+	without := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	r.Rate.Calibration.Pairs, r.Rate.Samples = 50, 2
-	p := estimate.Make(r, w, seeds, segments, prompts)
+	p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	if got, want := names(p), "train myx, augment, train m0, calibrate, rate, train m1, calibrate, rate, train m2"; got != want {
 		t.Fatalf("stages are %s", got)
 	}
@@ -87,7 +87,7 @@ func TestCalibrationIsPlanned(t *testing.T) {
 	}
 	few := seeds
 	few.Rows = 1
-	if got := names(estimate.Make(r, w, few, segments, prompts)); strings.Contains(got, "calibrate") {
+	if got := names(estimate.Make(r, w, few, segments, prompts, estimate.Sets{})); strings.Contains(got, "calibrate") {
 		t.Errorf("stages are %s", got)
 	}
 }
@@ -96,7 +96,7 @@ func TestPlanWithAJudge(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
 	r.Rate.Judge, r.Rate.Samples = &config.Judge{Provider: "p", Model: "judge"}, 3
-	p := estimate.Make(r, w, seeds, segments, prompts)
+	p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	if got, want := names(p), "train myx, augment, rate, train m1, train myx, augment, rate, train m2"; got != want {
 		t.Fatalf("stages are %s", got)
 	}
@@ -104,7 +104,7 @@ func TestPlanWithAJudge(t *testing.T) {
 		t.Errorf("rate is %+v, cost %v", rate, *rate.Cost)
 	}
 	r.Rate.Judge.Model = "other"
-	p = estimate.Make(r, w, seeds, segments, prompts)
+	p = estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	if !p.Total.Unknown || p.Stages[2].Cost != nil || len(p.Warnings) != 1 {
 		t.Errorf("an unknown price: %+v, %v", p.Total, p.Warnings)
 	}
@@ -113,7 +113,9 @@ func TestPlanWithAJudge(t *testing.T) {
 func TestTimeFollowsTheNarrowestLimit(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
-	seconds := func() float64 { return *estimate.Make(r, w, seeds, segments, prompts).Stages[1].Seconds }
+	seconds := func() float64 {
+		return *estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{}).Stages[1].Seconds
+	}
 	r.Augment.InFlight = 100
 	flight := seconds()
 	if want := math.Ceil(10_204.0/100) * (0.6 + 80.0/60); math.Abs(flight-want) > 1e-9 {
@@ -135,12 +137,12 @@ func TestTimeFollowsTheNarrowestLimit(t *testing.T) {
 func TestBatchesCostLessAndTakeADay(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
-	live := estimate.Make(r, w, seeds, segments, prompts)
+	live := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	p := w.Providers["p"]
 	p.Batch, p.BatchDiscount = true, 0.5
 	w.Providers["p"] = p
 	r.Augment.Delivery, r.Rate.Delivery = config.DeliveryAuto, config.DeliveryLive
-	plan := estimate.Make(r, w, seeds, segments, prompts)
+	plan := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	got, was := plan.Stages[1], live.Stages[1]
 	if !got.Batch || math.Abs(*got.Cost-*was.Cost/2) > 1e-9 || *got.Seconds != 86_400 {
 		t.Errorf("augment is %+v, $%v of $%v, %v s", got, *got.Cost, *was.Cost, *got.Seconds)
@@ -149,12 +151,12 @@ func TestBatchesCostLessAndTakeADay(t *testing.T) {
 		t.Errorf("rate is %+v", rate)
 	}
 	r.Augment.Deadline = config.Duration(time.Hour)
-	if soon := estimate.Make(r, w, seeds, segments, prompts).Stages[1]; soon.Batch || *soon.Cost != *was.Cost || *soon.Seconds != *was.Seconds {
+	if soon := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{}).Stages[1]; soon.Batch || *soon.Cost != *was.Cost || *soon.Seconds != *was.Seconds {
 		t.Errorf("with a deadline of an hour augment is %+v", soon)
 	}
 	r.Augment.Deadline, p.BatchDiscount = 0, 0
 	w.Providers["p"] = p
-	if same := estimate.Make(r, w, seeds, segments, prompts).Stages[1]; same.Batch {
+	if same := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{}).Stages[1]; same.Batch {
 		t.Errorf("without a discount augment is %+v", same)
 	}
 	if plan.AtMost.Cost >= live.AtMost.Cost || len(plan.Assumptions) != len(live.Assumptions)+1 {
@@ -166,11 +168,11 @@ func TestBudgetThatWillNotDo(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
 	r.Budget = config.Budget{Calls: 100, Tokens: 1 << 40}
-	p := estimate.Make(r, w, seeds, segments, prompts)
+	p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 	if len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0], "budget.calls is 100 and about") {
 		t.Errorf("warnings: %v", p.Warnings)
 	}
-	if p = estimate.Make(r, w, estimate.Texts{}, estimate.Texts{}, prompts); len(p.Warnings) != 2 {
+	if p = estimate.Make(r, w, estimate.Texts{}, estimate.Texts{}, prompts, estimate.Sets{}); len(p.Warnings) != 2 {
 		t.Errorf("nothing to do: %v", p.Warnings)
 	}
 }
@@ -194,7 +196,7 @@ func TestTrainingByTheHour(t *testing.T) {
 		r, w := setup()
 		r.Model.Trainer, r.Budget.USD = "t", 1e6
 		w.Trainers = map[string]config.Trainer{"t": c.trainer}
-		p := estimate.Make(r, w, seeds, segments, prompts)
+		p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
 		train := p.Stages[0]
 		switch {
 		case c.cost < 0 && (train.Cost != nil || !p.Total.Unknown), c.cost >= 0 && (train.Cost == nil || math.Abs(*train.Cost-c.cost) > 1e-9):
@@ -212,13 +214,13 @@ func TestTrainingByTheHour(t *testing.T) {
 			t.Errorf("%+v:\n%s", c.trainer, words)
 		}
 		r.Budget.USD = 0
-		if p = estimate.Make(r, w, seeds, segments, prompts); strings.Contains(strings.Join(p.Warnings, "\n"), "hold back") {
+		if p = estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{}); strings.Contains(strings.Join(p.Warnings, "\n"), "hold back") {
 			t.Errorf("without a budget: %v", p.Warnings)
 		}
 	}
 }
 
-// A gate has M_0 trained, keeps seeds from training and asks: for each of them two answers and two judgements.
+// A gate has M_0 trained, keeps seeds from training and asks: for each of them an answer of both models and two judgements.
 func TestGateIsPlanned(t *testing.T) {
 	t.Parallel()
 	r, w := setup()
@@ -226,11 +228,11 @@ func TestGateIsPlanned(t *testing.T) {
 	r.Rate.Judge = &config.Judge{Provider: "p", Model: "judge"}
 	r.Gate = &config.Gate{Holdout: 200, Contest: config.Contest{Limit: 150}}
 	r.Gate.Answers.Attempts, r.Gate.Compare.Attempts = 1, 1
-	p := estimate.Make(r, w, seeds, segments, prompts)
-	if got, want := names(p), "train myx, augment, train m0, rate, train m1, gate answers, gate judge"; got != want {
+	p := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
+	if got, want := names(p), "train myx, augment, train m0, rate, train m1, gate answers, gate baseline, gate judge"; got != want {
 		t.Fatalf("stages are %s", got)
 	}
-	if n := len(p.Stages); p.Stages[0].Rows != 3000 || p.Stages[n-1].Calls != 300 || p.Stages[n-2].Calls != 300 {
+	if n := len(p.Stages); p.Stages[0].Rows != 3000 || p.Stages[n-1].Calls != 300 || p.Stages[n-2].Calls != 150 || p.Stages[n-3].Calls != 150 {
 		t.Errorf("%+v", p.Stages)
 	}
 }
@@ -262,5 +264,54 @@ func TestCount(t *testing.T) {
 	docs, err := estimate.Documents(t.Context(), []estimate.Input{{Source: config.Source{Format: "auto"}, Files: files}}, config.DefaultRun().Segments)
 	if err != nil || docs.Rows < 20 || docs.Files != len(pages) || docs.Output < 100 || docs.Instruction != 0 {
 		t.Errorf("documents: %+v, %v", docs, err)
+	}
+}
+
+// What evaluations ask is planned too: the labelled set for each judge, both answers the first time that a model gives them, and
+// the judge in both orders; and the budget must cover it.
+func TestEvaluationsArePlanned(t *testing.T) {
+	t.Parallel()
+	r, w := setup()
+	r.Rate.Judge = &config.Judge{Provider: "p", Model: "judge"}
+	without := estimate.Make(r, w, seeds, segments, prompts, estimate.Sets{})
+	e := config.Evaluate{Against: "0", Prompts: []config.Source{{Path: "p"}}, Labelled: []config.Source{{Path: "l"}}, Contest: config.Contest{Limit: 100}}
+	e.Answers, e.Compare = r.Augment.Sampling, r.Rate.Sampling
+	r.Evaluate = &e
+	r.Gate = &config.Gate{Holdout: 200, Contest: e.Contest}
+	sets := estimate.Sets{Prompts: estimate.Texts{Rows: 805, Instruction: 30}, Labelled: estimate.Texts{Rows: 250, Instruction: 30, Output: 300}}
+	with := prompts
+	with.Respond, with.Compare = 20, 300
+	p := estimate.Make(r, w, seeds, segments, with, sets)
+	want := "train myx, augment, train m0, " +
+		"rate labelled, rate, train m1, eval answers, eval baseline, eval judge, gate answers, gate baseline, gate judge, " +
+		"train myx, augment, rate labelled, rate, train m2, eval answers, eval judge, gate answers, gate judge"
+	if got := names(p); got != want {
+		t.Fatalf("stages are %s", got)
+	}
+	calls := map[string]int64{}
+	for _, s := range p.Stages {
+		if s.Iteration == 1 {
+			calls[s.Name] = s.Rows
+			if s.Calls > 0 && s.Cost == nil {
+				t.Errorf("%s has no cost", s.Name)
+			}
+		}
+	}
+	if calls["rate labelled"] != 250 || calls["eval answers"] != 100 || calls["eval baseline"] != 100 || calls["eval judge"] != 200 || calls["gate judge"] != 200 {
+		t.Errorf("calls %v", calls)
+	}
+	if more := p.Total.Calls - without.Total.Calls; more < 2*250+2*100+100+2*200+3*100+2*200 || p.Total.Cost <= without.Total.Cost {
+		t.Errorf("%d calls more", more)
+	}
+	r.Budget.Calls = without.Total.Calls + 10
+	if p = estimate.Make(r, w, seeds, segments, with, sets); len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "budget.calls") {
+		t.Errorf("a budget without room for evaluations: %v", p.Warnings)
+	}
+	// Against the model before: its answers of the iteration before are found again. Against outputs nobody else answers.
+	for against, baselines := range map[string]int{config.AgainstPrevious: 1, config.AgainstOutputs: 0, "1": 1} {
+		e.Against, r.Gate = against, nil
+		if got := strings.Count(names(estimate.Make(r, w, seeds, segments, with, sets)), "eval baseline"); got != baselines {
+			t.Errorf("against %s: the baseline answers %d times", against, got)
+		}
 	}
 }

@@ -129,30 +129,6 @@ func Unbounded(run config.Run, worker config.Worker) []string {
 	return []string{fmt.Sprintf("budget.usd does not hold back a job of trainer %s: %s", run.Model.Trainer, why)}
 }
 
-// needsM0 reports whether M_0 is trained: it rates in iteration 1, or a later model is compared with it.
-func (p *planner) needsM0() bool {
-	e := p.run.Evaluate
-	return p.run.Rate.Judge == nil || p.run.Gate != nil || e != nil && len(e.Prompts) > 0 && (e.Against == "0" || e.Against == config.AgainstPrevious)
-}
-
-// gate adds what the gate of a round asks: an answer of each model to each seed that is held out, and two judgements.
-func (p *planner) gate(t int, seeds Texts) {
-	g := p.run.Gate
-	if g == nil {
-		return
-	}
-	n := min(int64(g.Holdout), int64(g.Limit), seeds.Rows)
-	trained := config.ModelsAsked(p.run, p.worker)[0]
-	judge := trained
-	for _, j := range []*config.Judge{p.run.Rate.Judge, g.Judge} {
-		if j != nil {
-			judge = config.Asked{Provider: j.Provider, Model: j.Model}
-		}
-	}
-	p.ask("gate answers", t, trained, g.Answers, 2*n, unreadableOther, seeds.Instruction, math.Min(seeds.Output, float64(g.Answers.MaxTokens)))
-	p.ask("gate judge", t, judge, g.Compare, 2*n, unreadableOther, p.prompt.Rate+seeds.Instruction+2*seeds.Output, math.Min(ratingTokens, float64(g.Compare.MaxTokens)))
-}
-
 func appendOnce(list []string, text string) []string {
 	if slices.Contains(list, text) {
 		return list
