@@ -206,9 +206,6 @@ func lede(d Data) string {
 	}
 	in := plural(d.Seeds.Rows, "seed pair", "seed pairs") + " and " + plural(d.Segments.Rows, "human-written segment", "human-written segments") + " went in."
 	rows, selected, model := final(d)
-	if n := len(d.Histograms); n > 0 && rows == 0 && d.Seeds.Rows+d.Segments.Rows == 0 { // the recipe that only rates
-		return fmt.Sprintf("%s were rated, %.2f on average.", plural(d.Histograms[n-1].Rows, "pair", "pairs"), d.Histograms[n-1].Mean)
-	}
 	if rows == 0 {
 		return in + " No training set has come out yet."
 	}
