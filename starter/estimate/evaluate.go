@@ -12,7 +12,7 @@ import (
 
 // Exercises counts the records of prompts, outputs or labelled sets of an evaluation.
 func Exercises(ctx context.Context, inputs []Input) (Counted, error) {
-	return count(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
+	return countSome(ctx, inputs, func(ctx context.Context, c *counter, s config.Source, f intake.File) error {
 		options := intake.ExerciseOptions{Format: s.Format, Instruction: s.Instruction, Output: s.Output, Label: s.Label}
 		for x, err := range intake.Exercises(ctx, f, options) {
 			if err != nil {
@@ -25,7 +25,7 @@ func Exercises(ctx context.Context, inputs []Input) (Counted, error) {
 			c.add(x.Instruction, x.Output)
 		}
 		return nil
-	}, corpus.SuggestPairs)
+	}, corpus.SuggestPairs, 0)
 }
 
 // labelled has the judge of an iteration rate the labelled set.
