@@ -95,7 +95,7 @@ func TestMachineThatTrainsIsSilent(t *testing.T) {
 	l := newLab(t)
 	done := filepath.Join(l.dir, "done")
 	begun := filepath.Join(l.dir, "begun")
-	script := fmt.Sprintf(`echo begun >> %s; while [ ! -e %s ]; do sleep 0.1; done; echo '{"model": "pocketlm-base"}'`, begun, done)
+	script := fmt.Sprintf(`echo begun >> %s; while [ -d %s ] && [ ! -e %s ]; do sleep 0.1; done; echo '{"model": "pocketlm-base"}'`, begun, l.dir, done)
 	programs := func() int {
 		raw, _ := os.ReadFile(begun)
 		return strings.Count(string(raw), "begun")
