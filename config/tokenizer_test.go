@@ -12,15 +12,15 @@ import (
 func TestTokenizerNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][2]string{
-		"meta-llama/Meta-Llama-3.1-70B-Instruct":      {"meta-llama/Meta-Llama-3.1-70B-Instruct", ""},
-		"hf://meta-llama/Meta-Llama-3.1-70B-Instruct": {"meta-llama/Meta-Llama-3.1-70B-Instruct", ""},
-		"owner/name@v1.2":                             {"owner/name", "v1.2"},
-		"hf://owner/name@refs/pr/3":                   {"owner/name", "refs/pr/3"},
-		"./models/llama":                              {},
-		"/models/llama":                               {},
-		"models/tokenizer_config.json":                {},
-		"a/b/c":                                       {},
-		"":                                            {},
+		"meta-llama/Llama-3.1":         {"meta-llama/Llama-3.1", ""},
+		"hf://meta-llama/Llama-3.1":    {"meta-llama/Llama-3.1", ""},
+		"owner/name@v1.2":              {"owner/name", "v1.2"},
+		"hf://owner/name@refs/pr/3":    {"owner/name", "refs/pr/3"},
+		"./models/llama":               {},
+		"/models/llama":                {},
+		"models/tokenizer_config.json": {},
+		"a/b/c":                        {},
+		"":                             {},
 	} {
 		id, revision, ok := config.Provider{Tokenizer: name}.HubTokenizer()
 		require.Equal(t, want, [2]string{id, revision}, name)

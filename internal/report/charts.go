@@ -119,3 +119,78 @@ func scalingChart(s eval.Scaled) template.HTML {
 	b.WriteString(`</svg>`)
 	return template.HTML(b.String()) //nolint:gosec // numbers and our own words
 }
+
+// lengthsChart draws how long the texts of up to two sets are, as shares of each set, on a logarithmic axis.
+func lengthsChart(of string, sets []Variety) template.HTML {
+	const width, height, left, right, top, bottom = 360.0, 210.0, 34.0, 8.0, 12.0, 24.0
+	lengths := func(v Variety) Lengths {
+		if of == "instruction" {
+			return v.Instructions
+		}
+		return v.Outputs
+	}
+	first, last, most := len(Lengths{}), 0, 0.05
+	for _, v := range sets {
+		for i, n := range lengths(v) {
+			if n > 0 {
+				first, last = min(first, i), max(last, i)
+			}
+			most = max(most, float64(n)/float64(max(v.Looked, 1)))
+		}
+	}
+	if first > last {
+		return ""
+	}
+	tick, limit := scale(most)
+	y := func(share float64) float64 { return top + (height-top-bottom)*(1-share/limit) }
+	wide := (width - left - right) / float64(last-first+1)
+	bar := 0.84 * wide / float64(len(sets))
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="Lengths of %ss in characters">`, width, height, of)
+	shareAxis(&b, tick, limit, left, width-right, y)
+	for i := first; i <= last; i++ {
+		at, from := left+wide*float64(i-first), 1<<max(i-1, 0)
+		span := fmt.Sprintf("%d to %d", from, 1<<i-1)
+		switch {
+		case i == 0:
+			from, span = 0, "0"
+		case i == len(Lengths{})-1:
+			span = fmt.Sprintf("%d and more", from)
+		}
+		for k, v := range sets {
+			share := float64(lengths(v)[i]) / float64(max(v.Looked, 1))
+			class := "b"
+			if k == len(sets)-1 {
+				class = "b sel"
+			}
+			fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="1.5"><title>%s characters: %s of %s</title></rect>`,
+				class, at+0.08*wide+bar*float64(k), y(share), bar, height-bottom-y(share), span, percentOf(share), template.HTMLEscapeString(v.Set))
+		}
+		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%d</text>`, at, height-8, from)
+	}
+	b.WriteString(`</svg>`)
+	return template.HTML(b.String()) //nolint:gosec // numbers and our own words
+}
+
+// scale returns the distance of grid lines for shares up to most, and where the axis ends.
+func scale(most float64) (tick, limit float64) {
+	for _, tick = range []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.25} {
+		if most/tick <= 5 {
+			break
+		}
+	}
+	return tick, math.Ceil(most/tick) * tick
+}
+
+// shareAxis draws the grid lines of shares with their labels.
+func shareAxis(b *strings.Builder, tick, limit, left, right float64, y func(float64) float64) {
+	for i := 0; float64(i)*tick <= limit+1e-9; i++ {
+		share := float64(i) * tick
+		class := "grid"
+		if i == 0 {
+			class = "axis"
+		}
+		fmt.Fprintf(b, `<line class="%s" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%.0f%%</text>`,
+			class, left, right, y(share), y(share), left-5, y(share)+3.5, share*100)
+	}
+}

@@ -50,6 +50,8 @@ var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
 	"scalingChart": scalingChart,
 	"signed":       signed,
 	"sunburst":     sunburst,
+	"lengthsChart": lengthsChart,
+	"inc":          func(i int) int { return i + 1 },
 	"hue":          hue,
 	"paperRates":   func() any { return paperRates },
 	"paperScaling": func() any { return paperScaling },
@@ -74,7 +76,6 @@ var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
 	"percent":      func(n, of int64) string { return percentOf(float64(n) / float64(max(of, 1))) },
 	"percentOf":    percentOf,
 	"heat":         heat,
-	"inc":          func(i int) int { return i + 1 },
 	"histogram":    histogram,
 	"length":       length,
 	"text":         text,
@@ -194,13 +195,7 @@ func histogram(h Histogram, all []Histogram) template.HTML {
 			halves = halves || b.Score != math.Trunc(b.Score)
 		}
 	}
-	tick := 0.1
-	for _, t := range []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.25} {
-		if tick = t; most/t <= 5 {
-			break
-		}
-	}
-	limit := math.Ceil(most/tick) * tick
+	tick, limit := scale(most)
 	y := func(share float64) float64 { return top + (height-top-bottom)*(1-share/limit) }
 	x := func(score float64) float64 { return left + (width-left-right)*(score-0.5)/5 }
 	bar := (width - left - right) / 5 * 0.62
@@ -209,15 +204,7 @@ func histogram(h Histogram, all []Histogram) template.HTML {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="Scores of iteration %d">`, width, height, h.Iteration)
-	for i := 0; float64(i)*tick <= limit+1e-9; i++ {
-		share := float64(i) * tick
-		class := "grid"
-		if i == 0 {
-			class = "axis"
-		}
-		fmt.Fprintf(&b, `<line class="%s" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%.0f%%</text>`,
-			class, left, width-right, y(share), y(share), left-5, y(share)+3.5, share*100)
-	}
+	shareAxis(&b, tick, limit, left, width-right, y)
 	for _, bin := range h.Bars {
 		share := float64(bin.Rows) / float64(max(h.Rows, 1))
 		class := "b"

@@ -2,9 +2,11 @@ package report
 
 import (
 	"iter"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/diversity"
@@ -22,6 +24,16 @@ type Variety struct {
 	Top      []diversity.VerbCount `json:"top"`      // 20 verbs × 4 nouns
 	// NearDuplicates is how many of those looked at say almost the same as one before them.
 	NearDuplicates int64 `json:"near_duplicates"`
+	// Instructions and Outputs are the lengths of the pairs looked at.
+	Instructions Lengths `json:"instruction_lengths"`
+	Outputs      Lengths `json:"output_lengths"`
+}
+
+// Lengths counts texts by length in characters: bin i those of 2^(i-1) to 2^i - 1, the last one all longer ones too.
+type Lengths [15]int64
+
+func (l *Lengths) add(text string) {
+	l[min(bits.Len(uint(utf8.RuneCountInString(text))), len(l)-1)]++
 }
 
 const (
@@ -49,24 +61,24 @@ func (b *builder) variety() error {
 	}
 	if s, ok := b.set(b.d.Seeds); ok && s.m.Rows > 0 {
 		rows := dataset.Rows[dataset.Seed](b.ctx, b.st, s.ref)
-		if err := b.addVariety("Seed pairs D", s, s.m.Rows, texts(rows, func(r dataset.Seed) string { return r.Instruction })); err != nil {
+		if err := b.addVariety("Seed pairs D", s, s.m.Rows, pairs(rows, func(r dataset.Seed) pair { return pair{r.Instruction, r.Output} })); err != nil {
 			return err
 		}
 	}
 	for _, r := range slices.Backward(b.d.Rounds) {
 		if s, ok := b.set(r.Training); ok && r.Iteration > 0 && r.Selected > 0 {
 			rows := dataset.Rows[dataset.Example](b.ctx, b.st, s.ref)
-			return b.addVariety("Curated set, iteration "+num(int64(r.Iteration)), s, r.Selected, texts(rows, func(r dataset.Example) string {
+			return b.addVariety("Curated set, iteration "+num(int64(r.Iteration)), s, r.Selected, pairs(rows, func(r dataset.Example) pair {
 				if r.Origin == dataset.OriginSeed {
-					return ""
+					return pair{}
 				}
-				return r.Instruction
+				return pair{r.Instruction, r.Output}
 			}))
 		}
 	}
 	if s, ok := b.set(b.d.Candidates); ok && s.m.Rows > 0 {
 		rows := dataset.Rows[dataset.Candidate](b.ctx, b.st, s.ref)
-		return b.addVariety("All of A", s, s.m.Rows, texts(rows, func(r dataset.Candidate) string { return r.Instruction }))
+		return b.addVariety("All of A", s, s.m.Rows, pairs(rows, func(r dataset.Candidate) pair { return pair{r.Instruction, r.Output} }))
 	}
 	return nil
 }
@@ -80,8 +92,11 @@ func (b *builder) set(ref dataset.Ref) (madeSet, bool) {
 	return madeSet{}, false
 }
 
-func texts[T dataset.Row](rows iter.Seq2[T, error], of func(T) string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+// pair is what is looked at of a row.
+type pair struct{ instruction, output string }
+
+func pairs[T dataset.Row](rows iter.Seq2[T, error], of func(T) pair) iter.Seq2[pair, error] {
+	return func(yield func(pair, error) bool) {
 		for r, err := range rows {
 			if !yield(of(r), err) || err != nil {
 				return
@@ -90,8 +105,8 @@ func texts[T dataset.Row](rows iter.Seq2[T, error], of func(T) string) iter.Seq2
 	}
 }
 
-// addVariety looks at the first instructions of a set. Empty ones are not of it.
-func (b *builder) addVariety(name string, s madeSet, rows int64, instructions iter.Seq2[string, error]) error {
+// addVariety looks at the first pairs of a set. Those without an instruction are not of it.
+func (b *builder) addVariety(name string, s madeSet, rows int64, all iter.Seq2[pair, error]) error {
 	key := name + " " + s.m.Digest + " " + num(int64(b.opt.Instructions))
 	if known, ok := b.opt.Memo.get(key); ok {
 		b.d.Variety = append(b.d.Variety, known)
@@ -103,19 +118,23 @@ func (b *builder) addVariety(name string, s madeSet, rows int64, instructions it
 	}
 	var tally diversity.Tally
 	var looked []string
-	for text, err := range instructions {
+	v := Variety{Set: name, Rows: rows}
+	for p, err := range all {
 		if err != nil {
 			return err
 		}
+		text := p.instruction
 		if text == "" {
 			continue
 		}
+		v.Instructions.add(text)
+		v.Outputs.add(p.output)
 		tally.Add(g.RootVerb(text))
 		if looked = append(looked, strings.ToValidUTF8(text[:min(len(text), maxInstruction)], "")); len(looked) == b.opt.Instructions {
 			break
 		}
 	}
-	v := Variety{Set: name, Rows: rows, Looked: tally.Instructions, Found: tally.Found, Distinct: tally.Distinct(), Top: tally.Top(topVerbs, topNouns)}
+	v.Looked, v.Found, v.Distinct, v.Top = tally.Instructions, tally.Found, tally.Distinct(), tally.Top(topVerbs, topNouns)
 	matches, err := neardup.Find(instructionRules, slices.Values(looked))
 	if err != nil {
 		return err
