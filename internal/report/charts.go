@@ -168,6 +168,9 @@ func lengthsChart(of string, sets []Variety) template.HTML {
 		}
 		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%d</text>`, at, height-8, from)
 	}
+	if last < len(Lengths{})-1 {
+		fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="end">%d</text>`, width-2, height-8, 1<<last)
+	}
 	b.WriteString(`</svg>`)
 	return template.HTML(b.String()) //nolint:gosec // numbers and our own words
 }
