@@ -205,7 +205,9 @@ func axolotlConfig(m Manifest) (string, []byte) {
 	if m.Validation > 0 {
 		fmt.Fprintf(&b, "test_datasets:\n"+dataset+"    split: train # the name of the only split of a file\n", partValidation)
 	}
-	fmt.Fprintf(&b, `# The paper's recipe for %d examples, on one GPU with gradients of %d batches of 1:
+	fmt.Fprintf(&b, `# The template's end of an answer is what is trained; with chatml base models want: special_tokens: {eos_token: <|im_end|>}
+excess_length_strategy: truncate # the default leaves longer examples out
+# The paper's recipe for %d examples, on one GPU with gradients of %d batches of 1:
 max_steps: %d
 micro_batch_size: 1
 gradient_accumulation_steps: %d

@@ -153,7 +153,7 @@ func TestCompanions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var about map[string]any
-	if err := yaml.Unmarshal(files["axolotl.yaml"], &about); err != nil || about["lr_scheduler"] != "polynomial" || about["datasets"] == nil || about["test_datasets"] == nil {
+	if err := yaml.Unmarshal(files["axolotl.yaml"], &about); err != nil || about["lr_scheduler"] != "polynomial" || about["excess_length_strategy"] != "truncate" || about["datasets"] == nil || about["test_datasets"] == nil {
 		t.Errorf("%v, %v", about, err)
 	}
 	_, files, err = write(t, LlamaFactory, 0.1, examples(300))
