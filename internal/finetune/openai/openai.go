@@ -205,6 +205,10 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 		b.checkpoints(ctx, id, &st)
 	}
 	switch state {
+	case finetune.StateQueued:
+		if st.Step > 0 { // it began between the two questions
+			st.State = finetune.StateRunning
+		}
 	case finetune.StateSucceeded:
 		st.Model = j.FineTunedModel
 		if st.Model == "" {

@@ -231,6 +231,10 @@ func (b *Backend) Poll(ctx context.Context, id string) (finetune.Status, error) 
 	words := progress(&st, events)
 	b.metrics(ctx, id, &st)
 	switch state {
+	case finetune.StateQueued:
+		if st.Step > 0 { // it began between the two questions
+			st.State = finetune.StateRunning
+		}
 	case finetune.StateSucceeded:
 		if st.Model = j.OutputName; st.Model == "" {
 			st.State, st.UnknownState = finetune.StateRunning, "completed, model not named yet"

@@ -67,8 +67,7 @@ func exercise(t *testing.T, provider string, world func(t *testing.T) func(t *te
 			t.Errorf("%+v, %v; was %+v", now, err, was)
 		}
 	})
-	t.Run("teardown is idempotent", func(t *testing.T) {
-		t.Parallel()
+	t.Run("teardown is idempotent", func(t *testing.T) { // before the parallel ones, which deploy the same model in the same world
 		fresh := world(t)
 		s := fresh(t)
 		if _, err := s.Deploy(t.Context(), model(2)); err != nil {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -103,11 +104,16 @@ func (s *Server) Deploy(ctx context.Context, m serve.Trained) (dataset.ModelRef,
 			"%s holds no adapter_config.json, so vLLM cannot load it beside its base model", files.URI())
 	}
 	dir := folder(m)
-	if err := files.CopyTo(ctx, filepath.Join(s.cfg.Dir, dir)); err != nil {
+	copied := filepath.Join(s.cfg.Dir, dir)
+	if err := files.CopyTo(ctx, copied); err != nil {
 		return dataset.ModelRef{}, err
 	}
 	at := path.Join(s.cfg.SeenAs, dir, within)
 	err = s.each(func(r serve.Admin) error { return s.load(ctx, r, name, at) })
+	if _, gone := os.Stat(copied); err != nil && errors.Is(gone, fs.ErrNotExist) {
+		// not what a person must mend, whatever vLLM said: the next attempt copies them again
+		err = fmt.Errorf("the files of %s were taken down while vLLM loaded them: %s", name, err.Error())
+	}
 	return dataset.ModelRef{Provider: s.cfg.Provider, Name: name, Revision: m.Revision()}, err
 }
 

@@ -118,6 +118,25 @@ func TestReplicaIsAway(t *testing.T) {
 	}
 }
 
+// Files that somebody's teardown took away while they were loaded are copied again by whoever tries again.
+func TestTakenDownWhileLoading(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.vllms[0].Refuse(func(name string) (int, string) {
+		if err := os.RemoveAll(filepath.Join(w.dir, folder(trained(1)))); err != nil {
+			t.Error(err)
+		}
+		return http.StatusNotFound, "No adapter found for " + name
+	})
+	if _, err := w.server(t).Deploy(t.Context(), trained(1)); err == nil || errors.As(err, new(*serve.Error)) || !strings.Contains(err.Error(), "taken down") {
+		t.Error(err)
+	}
+	w.vllms[0].Refuse(nil)
+	if _, err := w.server(t).Deploy(t.Context(), trained(1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a person must mend is told with what to do about it.
 func TestWhatNeedsAPerson(t *testing.T) {
 	t.Parallel()
