@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -171,28 +169,8 @@ func (c *pushCmd) Run(a *app) error {
 		facts.License = c.License
 	}
 	facts.Sources = append(facts.Sources, c.Source...)
-	card, err := publish.Card(a.ctx, client.Store, export, facts)
-	if err != nil {
-		return err
-	}
 	if c.Folder != "" {
-		readme, err := card.README()
-		if err != nil {
-			return err
-		}
-		files := export
-		if c.JSONL {
-			if files, err = client.WithJSONL(a.ctx, export); err != nil {
-				return err
-			}
-		}
-		n, err := client.DownloadExport(a.ctx, files, c.Folder, c.JSONL)
-		if err == nil {
-			err = runs.WriteFile(filepath.Join(c.Folder, "README.md"), func(w io.Writer) error {
-				_, err := bytes.NewReader(readme).WriteTo(w)
-				return err
-			})
-		}
+		n, err := client.DownloadExport(a.ctx, export, facts, c.Folder, c.JSONL)
 		if err != nil {
 			return err
 		}
@@ -200,6 +178,10 @@ func (c *pushCmd) Run(a *app) error {
 	}
 	if c.Repo == "" {
 		return nil
+	}
+	card, err := publish.Card(a.ctx, client.Store, export, facts)
+	if err != nil {
+		return err
 	}
 	to := publish.Target{Repo: c.Repo, Branch: c.Branch, Public: c.Public, Title: "Push " + facts.Title}
 	datasets, err := hub.Connect(worker.Hub.Endpoint, worker.Hub.TokenEnv, nil)

@@ -88,13 +88,13 @@ func (c *retryCmd) Run(a *app) error { return c.update(a, workflows.UpdateRetry,
 type approveCmd struct {
 	steering
 	Gate   string `help:"The gate (default: the one that the run waits at)."`
-	Reject bool   `help:"Refuse: the run ends as cancelled."`
+	Reject bool   `help:"Refuse: at a finetune gate the run ends as cancelled, at the others with what it has."`
 }
 
 // Help teaches by example.
 func (approveCmd) Help() string {
 	return `
-A spec with "approve: [finetune]" has the run wait for a person before each fine-tuning job.
+A spec with "approve: [finetune]" has the run wait for a person before each fine-tuning job, and "approve: [publish]" before it sends what it made to others.
 
 Examples:
 

@@ -55,7 +55,7 @@ const (
 // Approval opens or refuses a gate.
 type Approval struct {
 	Gate   string `json:"gate"`   // "" is the gate that the run waits at
-	Reject bool   `json:"reject"` // true ends the run as cancelled
+	Reject bool   `json:"reject"` // at a finetune gate it ends the run as cancelled, at the others with what it has
 	By     string `json:"by"`
 }
 

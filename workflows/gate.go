@@ -226,16 +226,11 @@ func (r *run) passGate(ctx workflow.Context) error {
 		if t >= r.iterations() {
 			return nil // it ends here anyway
 		}
-		key := r.key("gate")
-		r.gates[key] = v.Reason
-		r.changed(ctx)
-		if err := r.save(ctx); err != nil {
+		refused, err := r.waitAtGate(ctx, "gate", v.Reason)
+		if err != nil {
 			return err
 		}
-		if err := workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits }); err != nil {
-			return err
-		}
-		if r.refused {
+		if refused {
 			return r.end(EndedRefused, "a person ended it at the gate: %s", v.Reason)
 		}
 	}

@@ -13,8 +13,11 @@ import (
 	"github.com/selfalign/selfalign/internal/publish"
 )
 
-// publish writes the files of the leaves, and sends them where the spec says, after a person agreed where it wants that. push has the
-// facts for the card.
+// changeRefusedPush marks runs that end well where a person refuses to publish what they made.
+const changeRefusedPush = "a refused push ends well"
+
+// publish writes the files of the leaves, and sends them where the spec says, after a person agreed where it wants that; where the
+// person refuses they stay in the bucket. push has the facts for the card.
 func (r *run) publish(ctx workflow.Context, to config.Push, leaves []publish.Leaf, push activities.PushInput) error {
 	var publishing *activities.Publishing
 	in := activities.ExportLeavesInput{Dir: fmt.Sprintf("runs/%s/export", r.name), Leaves: leaves, JSONL: to.JSONL}
@@ -35,8 +38,13 @@ func (r *run) publish(ctx workflow.Context, to config.Push, leaves []publish.Lea
 	if err != nil || !to.Leaves() {
 		return err
 	}
-	if err := r.gate(ctx, "push", config.GatePublish, strings.Join(targets(to), " and ")); err != nil {
+	refused, err := r.gate(ctx, "push", config.GatePublish, strings.Join(targets(to), " and "))
+	if err != nil {
 		return err
+	}
+	if refused {
+		r.unsent = fmt.Sprintf("not published to %s: refused at the gate. To publish after all: starter push %s --repo OWNER/NAME", strings.Join(targets(to), " and "), r.name)
+		return nil
 	}
 	if to.S3 != "" {
 		err := r.send(ctx, "push s3", publishing.CopyExport, activities.CopyInput{Dir: in.Dir, To: to.S3})

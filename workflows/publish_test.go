@@ -61,6 +61,46 @@ func TestTrainingSetsArePublishedAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestRefusedPushEndsWell: a person who does not want the sets published has lost nothing else.
+func TestRefusedPushEndsWell(t *testing.T) {
+	t.Parallel()
+	refuse := func(env *testsuite.TestWorkflowEnvironment) {
+		env.RegisterDelayedCallback(func() {
+			update[Status](t, env, UpdateApprove, nil, Approval{Gate: config.GatePublish, Reject: true})
+		}, 30*24*time.Hour)
+	}
+	check := func(what string, got Status, p *fakePublishing, err error) {
+		if err != nil || got.Phase != PhaseCompleted || len(got.Pushed) != 0 || len(p.done) != 1 || !strings.HasPrefix(p.done[0], "export ") ||
+			!strings.HasPrefix(got.Message, "not published to the private dataset me/sets: refused") {
+			t.Errorf("%s: %s by %q, %q, published %v, %v", what, got.Phase, got.EndedBy, got.Message, p.done, err)
+		}
+	}
+	w, p := newWorld(1, 10), &fakePublishing{}
+	s := spec()
+	s.Iterations = 1
+	s.Approve = []string{config.GatePublish}
+	s.Publish = &config.Push{Hub: &config.PushHub{Repo: "me/sets"}}
+	got, err := w.play(t, s, func(env *testsuite.TestWorkflowEnvironment, iteration int) {
+		env.RegisterActivity(p)
+		if iteration == 1 {
+			refuse(env)
+		}
+	})
+	check("self-training", got, p, err)
+	if got.Result == nil || got.EndedBy != EndedIterations || got.Report == "" {
+		t.Errorf("result %v by %q, report %q", got.Result, got.EndedBy, got.Report)
+	}
+
+	w, p = newWorld(1, 5), &fakePublishing{}
+	recipe := scoreSpec(t, "approve=[publish]", "push.hub.repo=me/sets")
+	recipe.Push.S3 = ""
+	got, err = playScore(t, w, p, recipe, refuse)
+	check("generate and score", got, p, err)
+	if got.Report == "" || len(got.Results) == 0 {
+		t.Errorf("report %q, results %v", got.Report, got.Results)
+	}
+}
+
 // TestWithoutPublishNothingIsExported holds a run to the steps it had before.
 func TestWithoutPublishNothingIsExported(t *testing.T) {
 	t.Parallel()

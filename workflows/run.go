@@ -34,7 +34,8 @@ type run struct {
 	trial   *trial                                // of this iteration's judge; nil: none
 	updated time.Time
 	recipe  string // "" is SelfTrain
-	refused bool   // a person ended the run at the gate of a round
+	refused bool   // a person refused at the gate that was waited at last
+	unsent  string // why results were not published, where a person refused that; "" otherwise
 
 	posting    int      // stages at work whose questions may travel in batches
 	unreturned []string // what of a cancelled run's batches is still at an endpoint
@@ -216,18 +217,24 @@ func (r *run) whilePaused(ctx workflow.Context) error {
 	return workflow.Await(ctx, func() bool { return !r.st.Paused })
 }
 
-// gate waits at a gate until a person opens it, if the spec names it.
-func (r *run) gate(ctx workflow.Context, step, gate, what string) error {
+// gate waits for a person at a gate, if the spec names it.
+func (r *run) gate(ctx workflow.Context, step, gate, what string) (refused bool, err error) {
 	if !slices.Contains(r.in.Spec.Approve, gate) {
-		return nil
+		return false, nil
 	}
+	return r.waitAtGate(ctx, step, what)
+}
+
+// waitAtGate waits until a person decides. A refusal that cancels the run is an error.
+func (r *run) waitAtGate(ctx workflow.Context, step, what string) (refused bool, err error) {
 	key := r.key(step)
-	r.gates[key] = what
+	r.gates[key], r.refused = what, false
 	r.changed(ctx)
 	if err := r.save(ctx); err != nil {
-		return err
+		return false, err
 	}
-	return workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits })
+	err = workflow.Await(ctx, func() bool { _, waits := r.gates[key]; return !waits })
+	return r.refused, err
 }
 
 // parallel does f beside what follows. The future is ready when f is done.

@@ -370,7 +370,7 @@ func (r *run) pin(ctx workflow.Context, clean activities.EvaluationInput) error 
 // person said retry.
 func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, reversed bool) (dataset.ModelRef, error) {
 	step := "train " + name
-	if err := r.gate(ctx, step, GateFinetune, fmt.Sprintf("%s on %d examples", name, training.Rows)); err != nil {
+	if _, err := r.gate(ctx, step, GateFinetune, fmt.Sprintf("%s on %d examples", name, training.Rows)); err != nil {
 		return dataset.ModelRef{}, err
 	}
 	var out FinetuneResult

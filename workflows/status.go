@@ -158,6 +158,9 @@ func (r *run) status() Status {
 					s.Sets[n-1].Iteration, s.Sets[n-1].Threshold, r.name, s.Sets[n-1].Iteration)
 			}
 		}
+		if r.unsent != "" && s.Phase != PhaseCancelled {
+			s.Message = strings.TrimPrefix(s.Message+"\n"+r.unsent, "\n")
+		}
 	case len(r.blocked) > 0:
 		s.Phase, s.Message = PhaseBlocked, strings.Join(append(r.troubles(), r.alsoPaused()...), "\n")
 	case r.st.Paused:
@@ -227,8 +230,11 @@ func (r *run) waitingGates() []string {
 	}
 	if len(lines) > 0 {
 		lines = append(lines, "Go on with: starter approve "+r.name)
-		if r.gateName() == GateRound {
+		switch r.gateName() {
+		case GateRound:
 			lines = append(lines, "Or end it with what it has: starter approve "+r.name+" --reject")
+		case config.GatePublish:
+			lines = append(lines, "Or end it without publishing: starter approve "+r.name+" --reject")
 		}
 	}
 	return lines

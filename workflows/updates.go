@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/selfalign/selfalign/config"
 )
 
 // serve registers the query and the updates of a run. Validators refuse without leaving a trace in history.
@@ -73,12 +75,13 @@ func (r *run) mayApprove(a Approval) error {
 }
 
 func (r *run) approve(ctx workflow.Context, a Approval) Status {
-	round := r.gateName() == GateRound
+	gate := r.gateName()
 	clear(r.gates)
 	switch {
-	case a.Reject && round:
+	case !a.Reject:
+	case gate == GateRound, gate == config.GatePublish && workflow.GetVersion(ctx, changeRefusedPush, workflow.DefaultVersion, 1) == 1:
 		r.refused = true // the run ends well, with what it has
-	case a.Reject:
+	default:
 		r.abort()
 	}
 	r.changed(ctx)

@@ -35,6 +35,7 @@ type Facts struct {
 	Prompts   map[string]string `json:"prompts,omitempty"`
 	SpecName  string            `json:"spec_name,omitempty"`
 	Spec      string            `json:"spec,omitempty"`
+	JSONL     bool              `json:"jsonl,omitempty"` // the card stands beside the JSONL files of the export, not the Parquet files
 }
 
 // Card writes the card of an export: what the manifests say of counts, reasons, scores and lineage, and the facts. Equal inputs
@@ -50,7 +51,11 @@ func Card(ctx context.Context, st *blob.Store, e Export, f Facts) (hub.Card, err
 			card.Configs = append(card.Configs, hub.CardConfig{Name: s.Config, Default: s.Default})
 		}
 		at := &card.Configs[len(card.Configs)-1]
-		at.Splits = append(at.Splits, hub.CardSplit{Name: s.Name, Rows: s.Rows})
+		split := hub.CardSplit{Name: s.Name, Rows: s.Rows}
+		if f.JSONL {
+			split.Path = jsonlPath(s.Config, s.Name)
+		}
+		at.Splits = append(at.Splits, split)
 	}
 	for _, s := range f.Steps {
 		m, ref, err := dataset.Open(ctx, st, s.Dataset.Dir)

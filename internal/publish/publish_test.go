@@ -3,6 +3,8 @@ package publish
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"path"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/devstack/s3d/s3test"
+	"github.com/selfalign/selfalign/internal/hub"
 )
 
 func curated(t *testing.T, st *blob.Store, dir string, n int) dataset.Ref {
@@ -107,6 +110,49 @@ func (e Export) checkSums(t *testing.T, st *blob.Store) error {
 		}
 	}
 	return nil
+}
+
+// TestCardNamesTheFilesBesideIt: each file of an export is named by the split it is of, as Parquet and as JSONL.
+func TestCardNamesTheFilesBesideIt(t *testing.T) {
+	t.Parallel()
+	st := s3test.Store(t)
+	ref := curated(t, st, "curated", 100)
+	e, err := Write(t.Context(), st, "export", []Leaf{{Config: "default", Default: true, Dataset: ref, Test: 0.3}, {Config: "scored", Dataset: ref}}, true, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, jsonl := range []bool{false, true} {
+		card, err := Card(t.Context(), st, e, Facts{Title: "t", Run: "r", JSONL: jsonl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		readme, err := card.README()
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := hub.ParseMeta(readme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[string]string{}
+		for _, c := range meta.Configs {
+			for _, s := range c.Splits {
+				for _, f := range e.Files {
+					if ok, err := path.Match(s.Paths[0], f.Path); err != nil {
+						t.Fatal(err)
+					} else if ok && f.JSONL == jsonl {
+						named[f.Path] += c.Name + "/" + s.Name
+					}
+				}
+			}
+		}
+		if want := map[bool]map[string]string{
+			false: {"data/train-00000-of-00001.parquet": "default/train", "data/test-00000-of-00001.parquet": "default/test", "scored/train-00000-of-00001.parquet": "scored/train"},
+			true:  {"jsonl/default-train.jsonl": "default/train", "jsonl/default-test.jsonl": "default/test", "jsonl/scored-train.jsonl": "scored/train"},
+		}[jsonl]; !maps.Equal(named, want) {
+			t.Errorf("jsonl %v: the card names %v, expected %v", jsonl, named, want)
+		}
+	}
 }
 
 // TestEmptyConfigsAreLeftOut: the datasets library refuses a config with a split of no row, whatever it is asked for.

@@ -290,13 +290,15 @@ func (w *leafWriter) put(ctx context.Context) error {
 			}
 		}
 		if s.lines != nil {
-			if err := w.send(ctx, s.lines, "jsonl/"+w.leaf.Config+"-"+name+".jsonl", true); err != nil {
+			if err := w.send(ctx, s.lines, jsonlPath(w.leaf.Config, name), true); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+func jsonlPath(config, split string) string { return "jsonl/" + config + "-" + split + ".jsonl" }
 
 func (w *leafWriter) send(ctx context.Context, f *fileWriter, path string, jsonl bool) error {
 	if f.table != nil || jsonl {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 
@@ -102,18 +103,24 @@ func (c *Client) trainingExport(ctx context.Context, run string, iteration int, 
 	return e, facts, err
 }
 
-// WithJSONL is the export with JSONL files: another one beside it, where it was made without.
-func (c *Client) WithJSONL(ctx context.Context, e publish.Export) (publish.Export, error) {
-	if slices.ContainsFunc(e.Files, func(f publish.File) bool { return f.JSONL }) {
-		return e, nil
+// DownloadExport writes an export and its card to a folder: Parquet, or JSONL, which is made where the export has none. Each file
+// appears whole or not at all.
+func (c *Client) DownloadExport(ctx context.Context, e publish.Export, facts publish.Facts, folder string, jsonl bool) (int, error) {
+	if jsonl && !slices.ContainsFunc(e.Files, func(f publish.File) bool { return f.JSONL }) {
+		var err error
+		if e, err = publish.Write(ctx, c.Store, e.Dir+"-jsonl", e.Leaves, true, func() {}); err != nil {
+			return 0, c.storeError(err)
+		}
 	}
-	out, err := publish.Write(ctx, c.Store, e.Dir+"-jsonl", e.Leaves, true, func() {})
-	return out, c.storeError(err)
-}
-
-// DownloadExport writes an export and its card to a folder: Parquet, or JSONL where the export has it. Each file appears whole or
-// not at all.
-func (c *Client) DownloadExport(ctx context.Context, e publish.Export, folder string, jsonl bool) (int, error) {
+	facts.JSONL = jsonl
+	card, err := publish.Card(ctx, c.Store, e, facts)
+	if err != nil {
+		return 0, c.storeError(err)
+	}
+	readme, err := card.README()
+	if err != nil {
+		return 0, err
+	}
 	n := 0
 	for _, f := range e.Files {
 		if f.JSONL != jsonl {
@@ -127,8 +134,8 @@ func (c *Client) DownloadExport(ctx context.Context, e publish.Export, folder st
 		}
 		n++
 	}
-	if n == 0 {
-		return 0, fmt.Errorf("the export has no such files: %w", ErrNotFound)
-	}
-	return n, nil
+	return n, WriteFile(filepath.Join(folder, "README.md"), func(w io.Writer) error {
+		_, err := w.Write(readme)
+		return err
+	})
 }
