@@ -64,15 +64,13 @@ func TestTryJudge(t *testing.T) {
 // A model that its endpoint does not know, or whose endpoint is gone, does not answer; one in other trouble is there.
 func TestModelAnswers(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	for about, c := range map[string]struct {
 		url  string
 		want bool
 	}{
 		"listed":  {judging(t).URL, true},
 		"unknown": {newEndpoint(t, http.StatusNotFound, `{"error":{"message":"no such model","code":"model_not_found"}}`).URL, false},
-		"nothing": {gone.URL, false},
+		"nothing": {"http://127.0.0.1:1", false},
 		"refused": {newEndpoint(t, http.StatusUnauthorized, `{"error":{"message":"no"}}`).URL, true},
 	} {
 		t.Run(about, func(t *testing.T) {

@@ -362,6 +362,9 @@ func TestReasoningModelsGetTheirParameter(t *testing.T) {
 	}
 }
 
+// nobody is where nobody listens. The port of a server that was closed would not do: another test's server may have it by then.
+const nobody = "http://127.0.0.1:1"
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	const list = `{"data":[{"id":"m","created":1.5},{"id":"other"}]}`
@@ -406,9 +409,7 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
-	dead := httptest.NewServer(nil)
-	dead.Close()
-	c, err := New(Provider{Name: "dead", URL: dead.URL})
+	c, err := New(Provider{Name: "dead", URL: nobody})
 	if err != nil {
 		t.Fatal(err)
 	}

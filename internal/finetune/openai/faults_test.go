@@ -347,11 +347,10 @@ func TestHalfAFileIsNotAdopted(t *testing.T) {
 
 func TestUnreachableProviderIsPassing(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	b := backend(t, gone.URL, s3test.Store(t))
+	const nobody = "http://127.0.0.1:1" // the port of a server that was closed may be another's by then
+	b := backend(t, nobody, s3test.Store(t))
 	_, err := b.Poll(t.Context(), "ftjob-1")
-	if finetune.ClassOf(err) != finetune.ClassPassing || !strings.Contains(err.Error(), gone.URL) {
+	if finetune.ClassOf(err) != finetune.ClassPassing || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("%v", err)
 	}
 }
