@@ -69,6 +69,28 @@ func (j Job) Validate() error {
 // the key, then 12 hexadecimal characters of its digest. Equal keys have equal names, others have others.
 func (j Job) Name() string { return NameOf(j.Key) }
 
+// DigestSize is how long the digest of a key is in names, in bytes.
+const DigestSize = 12
+
+// Digest returns the end of Job.Name that stands for the key alone: DigestSize hexadecimal characters.
+func (j Job) Digest() string { return DigestIn(j.Name()) }
+
+// DigestIn returns the digest at the end of a name or label; what is shorter is no such name.
+func DigestIn(name string) string { return name[max(0, len(name)-DigestSize):] }
+
+// Label returns what is readable of the job's suffix and the digest of its key, in at most most bytes: by it a job is found
+// again at services that keep no metadata.
+func (j Job) Label(most int) string {
+	digest := j.Digest()
+	readable := NameOf(j.Suffix)
+	readable = strings.Trim(readable[:max(0, len(readable)-len(digest))], "-")
+	readable = strings.Trim(readable[:min(len(readable), most-len(digest)-1)], "-")
+	if readable == "" {
+		return digest
+	}
+	return readable + "-" + digest
+}
+
 // NameOf returns the name of the job with this key. See Job.Name.
 func NameOf(key string) string {
 	const readable = 48

@@ -463,6 +463,11 @@ func affords(t *testing.T, w World) {
 		t.Errorf("%v", err)
 	}
 	started(t, w, job.Key, 0)
+	if w.Left != nil {
+		if left := w.Left(t, job.Key); len(left) != 0 {
+			t.Errorf("of a job that was not begun is left: %v", left)
+		}
+	}
 	job.MaxMicroUSD = nil
 	id := submit(t, b, job)
 	job.MaxMicroUSD = &nothing

@@ -210,7 +210,8 @@ func (b *Backend) statusOf(ctx context.Context, o object) (finetune.Status, erro
 	case finetune.StateCancelled:
 		st.Message = "cancelled"
 	case finetune.StateRunning:
-		if !there || p.Status.Phase == "Pending" || p.Status.Phase == "" {
+		// A step says that it began between the two questions.
+		if st.Step == 0 && (!there || p.Status.Phase == "Pending" || p.Status.Phase == "") {
 			st.State = finetune.StateQueued
 			st.Message = trainfile.HidePresigned(finetune.Clip(p.words()))
 		}

@@ -14,12 +14,13 @@ import (
 	"testing"
 
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 )
 
 // fake speaks the wire shape and misbehaves on demand.
 type fake struct {
 	mu    sync.Mutex
-	files []wireFile
+	files []trainfile.File
 	jobs  []map[string]any // oldest first
 	event []map[string]any
 	asked []string // "METHOD path"
@@ -58,7 +59,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		n, _ := io.Copy(io.Discard, file)
-		made := wireFile{ID: "file-" + strconv.Itoa(len(f.files)), Bytes: n, Filename: head.Filename, Purpose: "fine-tune", Status: "processed"}
+		made := trainfile.File{ID: "file-" + strconv.Itoa(len(f.files)), Bytes: n, Filename: head.Filename, Purpose: "fine-tune", Status: "processed"}
 		f.files = append(f.files, made)
 		if f.afterUpload != nil && f.afterUpload(len(f.files)) {
 			hangUp(w)
@@ -69,7 +70,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply(map[string]any{"data": f.files})
 	case strings.HasPrefix(what, "GET /files/"):
 		id = strings.TrimPrefix(what, "GET /files/")
-		if i := slices.IndexFunc(f.files, func(x wireFile) bool { return x.ID == id }); i >= 0 {
+		if i := slices.IndexFunc(f.files, func(x trainfile.File) bool { return x.ID == id }); i >= 0 {
 			reply(f.files[i])
 			return
 		}
@@ -77,7 +78,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(what, "DELETE /files/"):
 		id = strings.TrimPrefix(what, "DELETE /files/")
 		f.deleted = append(f.deleted, id)
-		f.files = slices.DeleteFunc(f.files, func(x wireFile) bool { return x.ID == id })
+		f.files = slices.DeleteFunc(f.files, func(x trainfile.File) bool { return x.ID == id })
 		reply(map[string]any{"id": id, "deleted": true})
 	case what == "POST /fine_tuning/jobs":
 		var c map[string]any

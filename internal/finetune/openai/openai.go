@@ -37,7 +37,7 @@ type Config struct {
 type Backend struct {
 	cfg   Config
 	api   *rest.Client
-	store *blob.Store
+	files trainfile.Shelf
 }
 
 var (
@@ -57,7 +57,7 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if cfg.MaxFile <= 0 {
 		cfg.MaxFile = 512 << 20
 	}
-	return &Backend{cfg: cfg, api: client, store: store}, nil
+	return &Backend{cfg: cfg, api: client, files: trainfile.Shelf{API: client, Store: store}}, nil
 }
 
 // Submit implements finetune.Backend: the training file is checked before a byte of it leaves, uploaded under a
@@ -84,7 +84,7 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) (string, error) 
 	if err != nil || standing != nil {
 		return idOf(standing), err
 	}
-	training, validation, err := trainfile.Inspect(ctx, b.store, job, b.cfg.MaxFile)
+	training, validation, err := trainfile.Inspect(ctx, b.files.Store, job, b.cfg.MaxFile)
 	if err != nil {
 		return "", err
 	}
@@ -96,26 +96,25 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) (string, error) 
 			return "", err
 		}
 	}
-	var at files
-	if at.training, err = b.upload(ctx, trainingName(job.Key), job.Training, training.Size); err != nil {
-		return "", err
+	id := ""
+	at, err := b.files.Put(ctx, job, training, validation)
+	if err == nil {
+		id, err = b.create(ctx, job, at)
 	}
-	if job.Validation != "" {
-		if at.validation, err = b.upload(ctx, validationName(job.Key), job.Validation, validation.Size); err != nil {
-			return "", err
-		}
+	if err != nil && !b.cfg.Keep {
+		err = b.files.Discard(ctx, job, err, func() (bool, error) {
+			standing, err := b.find(ctx, job, at.Training)
+			return standing != nil, err
+		})
 	}
-	return b.create(ctx, job, at)
+	return id, err
 }
-
-// files are the provider's ids of a job's files.
-type files struct{ training, validation string }
 
 // create makes the job. A request whose reply was lost may have made it all the same, so each further attempt
 // looks for it first.
-func (b *Backend) create(ctx context.Context, job finetune.Job, file files) (string, error) {
+func (b *Backend) create(ctx context.Context, job finetune.Job, file trainfile.IDs) (string, error) {
 	for attempt := 1; ; attempt++ {
-		standing, err := b.find(ctx, job, file.training)
+		standing, err := b.find(ctx, job, file.Training)
 		if err != nil || standing != nil {
 			return idOf(standing), err
 		}
@@ -134,11 +133,11 @@ func (b *Backend) create(ctx context.Context, job finetune.Job, file files) (str
 }
 
 // settle makes two submissions of one key that crossed each other agree on the older job and stops the other.
-func (b *Backend) settle(ctx context.Context, job finetune.Job, file files, made wireJob) (string, error) {
+func (b *Backend) settle(ctx context.Context, job finetune.Job, file trainfile.IDs, made wireJob) (string, error) {
 	if made.ID == "" {
 		return "", &finetune.Error{Class: finetune.ClassPermanent, Message: "the answer to a created job has no id"}
 	}
-	first, err := b.find(ctx, job, file.training)
+	first, err := b.find(ctx, job, file.Training)
 	if err != nil || first == nil || first.ID == made.ID {
 		// The job is made; not being able to look for a twin must not hide its id.
 		return made.ID, nil //nolint:nilerr // see above
@@ -247,6 +246,25 @@ func (b *Backend) Cancel(ctx context.Context, id string) error {
 	return fmt.Errorf("cancel fine-tuning job %s: %w", id, err)
 }
 
+// Clean implements finetune.Cleaner: the job's files are deleted at the provider, whatever became of the job, since they
+// lie in the store as well.
+func (b *Backend) Clean(ctx context.Context, id string) error {
+	if b.cfg.Keep {
+		return nil
+	}
+	j, err := b.job(ctx, id)
+	if err == nil {
+		if state, _ := stateOf(j.Status); !state.Terminal() {
+			return nil
+		}
+		err = b.files.Remove(ctx, trainfile.IDs{Training: j.TrainingFile, Validation: j.ValidationFile}, j.digest())
+	}
+	if err != nil {
+		return fmt.Errorf("clean up after fine-tuning job %s: %w", id, err)
+	}
+	return nil
+}
+
 func (b *Backend) job(ctx context.Context, id string) (wireJob, error) {
 	var j wireJob
 	if id == "" {
@@ -262,7 +280,6 @@ func (b *Backend) job(ctx context.Context, id string) (wireJob, error) {
 func jobPath(id string) string { return "/fine_tuning/jobs/" + url.PathEscape(id) }
 
 func (j wireJob) Ident() string  { return j.ID }
-func (f wireFile) Ident() string { return f.ID }
 
 // events returns the newest events of a job.
 func (b *Backend) events(ctx context.Context, id string) ([]wireEvent, error) {

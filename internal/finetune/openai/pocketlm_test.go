@@ -16,6 +16,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
 	"github.com/selfalign/selfalign/internal/finetune/rest"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 )
 
@@ -109,7 +110,7 @@ func TestConformance(t *testing.T) {
 			Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded",
 			Secrets: []string{testKey}, NotExpressed: true, Estimates: true,
 			Left: func(t *testing.T, _ string) (left []string) {
-				var page rest.Page[wireFile]
+				var page rest.Page[trainfile.File]
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				if err := json.Unmarshal(tr.ask(req, http.MethodGet, "/v1/files?limit=100", nil).Body.Bytes(), &page); err != nil {
 					t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/rest"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 )
 
 // wireJob is a fine-tuning job as the API tells it, less what is not needed.
@@ -78,9 +79,9 @@ const (
 	maxSeed   = math.MaxInt32
 )
 
-func wireCreateOf(job finetune.Job, file files) wireCreate {
+func wireCreateOf(job finetune.Job, file trainfile.IDs) wireCreate {
 	c := wireCreate{
-		Model: job.BaseModel, TrainingFile: file.training, ValidationFile: file.validation, Suffix: suffixOf(job), Seed: seedOf(job.Seed),
+		Model: job.BaseModel, TrainingFile: file.Training, ValidationFile: file.Validation, Suffix: job.Label(maxSuffix), Seed: seedOf(job.Seed),
 		Metadata: map[string]string{MetadataKey: job.Key}, Method: wireMethod{Type: "supervised"},
 	}
 	h := &c.Method.Supervised.Hyperparameters
@@ -113,22 +114,6 @@ func seedOf(seed int64) int64 {
 	return int64(uint64(seed) % maxSeed)
 }
 
-// suffixOf returns the suffix that is sent: what is readable of the job's own, and a digest of the key, by which
-// the job is found again where a provider keeps no metadata.
-func suffixOf(job finetune.Job) string {
-	name := job.Name()
-	digest := name[len(name)-12:]
-	readable := finetune.NameOf(job.Suffix)
-	readable = strings.Trim(readable[:max(0, len(readable)-12)], "-")
-	if room := maxSuffix - len(digest) - 1; len(readable) > room {
-		readable = strings.Trim(readable[:room], "-")
-	}
-	if readable == "" {
-		return digest
-	}
-	return readable + "-" + digest
-}
-
 // isFor reports whether the job was submitted under the key of want. Metadata decide where they are kept; else the
 // training file, which is made for one key, or the suffix, which carries its digest.
 func (j *wireJob) isFor(want finetune.Job, file string) bool {
@@ -138,8 +123,16 @@ func (j *wireJob) isFor(want finetune.Job, file string) bool {
 	if file != "" && j.TrainingFile == file {
 		return true
 	}
-	suffix := suffixOf(want)
+	suffix := want.Label(maxSuffix)
 	return j.Suffix == suffix || j.UserSuffix == suffix || strings.Contains(j.FineTunedModel, ":"+suffix+":")
+}
+
+// digest returns that of the key under which the job was submitted, "" where nothing tells.
+func (j *wireJob) digest() string {
+	if key, ok := j.Metadata[MetadataKey]; ok {
+		return finetune.Job{Key: key}.Digest()
+	}
+	return finetune.DigestIn(max(j.Suffix, j.UserSuffix))
 }
 
 // stateOf maps a provider's state. What is not known runs.

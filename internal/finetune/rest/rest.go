@@ -136,6 +136,9 @@ func (c *Client) Pause(ctx context.Context, attempt int, err error) error {
 	}
 }
 
+// Pace returns how long to wait between two looks at something that takes a moment, and for how long to look.
+func (c *Client) Pace() (step, patience time.Duration) { return c.cfg.Backoff, c.cfg.MaxBackoff }
+
 // Once makes the request once. Errors are *finetune.Error or wrap the context's.
 func (c *Client) Once(ctx context.Context, r Request) error {
 	limit := c.cfg.Timeout + time.Duration(r.StreamSize/(64<<10))*time.Second

@@ -38,7 +38,7 @@ type Config struct {
 type Backend struct {
 	cfg   Config
 	api   *rest.Client
-	store *blob.Store
+	files trainfile.Shelf
 }
 
 var (
@@ -58,7 +58,10 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if cfg.MaxFile <= 0 {
 		cfg.MaxFile = 25_000_000_000
 	}
-	return &Backend{cfg: cfg, api: client, store: store}, nil
+	files := trainfile.Shelf{API: client, Store: store, Upload: "/files/upload", Fields: func(name string) [][2]string {
+		return [][2]string{{"file_name", name}, {"file_type", "jsonl"}}
+	}}
+	return &Backend{cfg: cfg, api: client, files: files}, nil
 }
 
 // Submit implements finetune.Backend. The service keeps no metadata of ours: a job is known by the digest of its key at the
@@ -83,18 +86,29 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) (string, error) 
 	if err != nil || standing != nil {
 		return idOf(standing), err
 	}
-	training, validation, err := trainfile.Inspect(ctx, b.store, job, b.cfg.MaxFile)
+	training, validation, err := trainfile.Inspect(ctx, b.files.Store, job, b.cfg.MaxFile)
 	if err != nil {
 		return "", err
 	}
-	request := b.createOf(job)
-	if request.TrainingFile, err = b.upload(ctx, trainingName(job.Key), job.Training, training.Size); err != nil {
-		return "", err
+	id := ""
+	at, err := b.files.Put(ctx, job, training, validation)
+	if err == nil {
+		id, err = b.order(ctx, job, at, training)
 	}
-	if job.Validation != "" {
-		if request.ValidationFile, err = b.upload(ctx, validationName(job.Key), job.Validation, validation.Size); err != nil {
-			return "", err
-		}
+	if err != nil && !b.cfg.Keep {
+		err = b.files.Discard(ctx, job, err, func() (bool, error) {
+			standing, err := b.find(ctx, job)
+			return standing != nil, err
+		})
+	}
+	return id, err
+}
+
+// order makes the job of files that are there, unless it costs too much.
+func (b *Backend) order(ctx context.Context, job finetune.Job, at trainfile.IDs, training trainfile.Stats) (string, error) {
+	request := b.createOf(job)
+	request.TrainingFile, request.ValidationFile = at.Training, at.Validation
+	if at.Validation != "" {
 		request.Evals = request.Epochs
 	}
 	if job.MaxMicroUSD != nil {
@@ -293,25 +307,14 @@ func (b *Backend) Clean(ctx context.Context, id string) error {
 		return nil
 	}
 	j, err := b.job(ctx, id)
+	if err == nil {
+		if state, _ := stateOf(j.Status); !state.Terminal() {
+			return nil
+		}
+		err = b.files.Remove(ctx, trainfile.IDs{Training: j.TrainingFile, Validation: j.ValidationFile}, finetune.DigestIn(j.Suffix))
+	}
 	if err != nil {
 		return fmt.Errorf("clean up after fine-tuning job %s: %w", id, err)
-	}
-	if state, _ := stateOf(j.Status); !state.Terminal() {
-		return nil
-	}
-	for _, file := range []string{j.TrainingFile, j.ValidationFile} {
-		if file == "" {
-			continue
-		}
-		var f wireFile
-		path := "/files/" + url.PathEscape(file)
-		err := b.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: path, Into: &f})
-		if err == nil && j.owns(f.Filename) { // a file that somebody else put there is not ours to delete
-			err = b.api.Do(ctx, rest.Request{Method: http.MethodDelete, Path: path})
-		}
-		if err != nil && finetune.ClassOf(err) != finetune.ClassNotFound {
-			return fmt.Errorf("delete training file %s: %w", file, err)
-		}
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestConformance(t *testing.T) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				for _, c := range s.sent {
-					if strings.HasSuffix(c["suffix"].(string), digestOf(key)) {
+					if strings.HasSuffix(c["suffix"].(string), finetune.Job{Key: key}.Digest()) {
 						n++
 					}
 				}
@@ -87,7 +87,7 @@ func TestRecipe(t *testing.T) {
 		}
 		want := `{"training_file":"file-1","model":"meta/base","packing":false,"n_epochs":5,"n_checkpoints":1,"n_evals":0,"batch_size":32,` +
 			`"learning_rate":0.00001,"lr_scheduler":{"lr_scheduler_type":"linear","lr_scheduler_args":{"min_lr_ratio":0.9}},"warmup_ratio":0,` +
-			`"weight_decay":0.1,"random_seed":` + seedText(raw) + `,"suffix":"` + suffixOf(job) + `",` +
+			`"weight_decay":0.1,"random_seed":` + seedText(raw) + `,"suffix":"` + job.Label(maxSuffix) + `",` +
 			`"training_method":{"method":"sft","train_on_inputs":false},"training_type":` + c.want + `}`
 		if diff := cmp.Diff(strings.ReplaceAll(want, "0.9}", "RATIO}"), strings.NewReplacer("0.8999999999999999}", "RATIO}", "0.9}", "RATIO}", "1e-05", "0.00001").Replace(string(raw))); diff != "" {
 			t.Error(diff)

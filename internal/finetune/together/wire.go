@@ -1,16 +1,11 @@
 package together
 
 import (
-	"context"
 	"fmt"
 	"math"
-	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/selfalign/selfalign/internal/finetune"
-	"github.com/selfalign/selfalign/internal/finetune/rest"
-	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 )
 
 // create is the body of POST /fine-tunes.
@@ -64,7 +59,7 @@ func (b *Backend) createOf(job finetune.Job) create {
 	h := job.Hyper
 	c := create{
 		Model: job.BaseModel, Epochs: epochsOf(h, job.Examples), Checkpoints: 1, BatchSize: "max", LearningRate: h.LearningRate,
-		WeightDecay: h.WeightDecay, RandomSeed: int64(uint64(job.Seed) % (math.MaxInt32 + 1)), Suffix: suffixOf(job),
+		WeightDecay: h.WeightDecay, RandomSeed: int64(uint64(job.Seed) % (math.MaxInt32 + 1)), Suffix: job.Label(maxSuffix),
 		Method: method{Method: "sft", TrainOnInputs: false}, Type: kind{Type: "Full"},
 	}
 	if h.BatchSize > 0 {
@@ -87,23 +82,6 @@ func epochsOf(h finetune.Hyper, examples int64) int {
 		passes = float64(h.Steps) * float64(h.BatchSize) / float64(examples)
 	}
 	return min(max(int(math.Round(passes)), 1), maxEpochs)
-}
-
-// suffixOf returns what is readable of the job's suffix, and the digest of its key.
-func suffixOf(job finetune.Job) string {
-	digest := digestOf(job.Key)
-	readable := finetune.NameOf(job.Suffix)
-	readable = strings.Trim(readable[:max(0, len(readable)-12)], "-")
-	readable = strings.Trim(readable[:min(len(readable), maxSuffix-len(digest)-1)], "-")
-	if readable == "" {
-		return digest
-	}
-	return readable + "-" + digest
-}
-
-func digestOf(key string) string {
-	name := finetune.NameOf(key)
-	return name[len(name)-12:]
 }
 
 // wireJob is a job as the service tells it, less what is not needed.
@@ -129,14 +107,8 @@ func (j wireJob) Ident() string { return j.ID }
 
 // isFor reports whether the job was submitted under the key: by its suffix, or by the name of its result.
 func (j *wireJob) isFor(job finetune.Job) bool {
-	digest := digestOf(job.Key)
+	digest := job.Digest()
 	return strings.HasSuffix(j.Suffix, digest) || j.Suffix == "" && strings.Contains(j.OutputName, "-"+digest+"-")
-}
-
-// owns reports whether a file of this name was uploaded for the job.
-func (j *wireJob) owns(name string) bool {
-	digest := j.Suffix[max(0, len(j.Suffix)-12):]
-	return len(digest) == 12 && (strings.HasSuffix(name, digest+".jsonl") || strings.HasSuffix(name, digest+"-validation.jsonl"))
 }
 
 // notExpressed lists what of the recipe the API has no words for.
@@ -206,55 +178,4 @@ func progress(st *finetune.Status, events []event) (words string) {
 		return failure
 	}
 	return words
-}
-
-type wireFile struct {
-	ID        string `json:"id"`
-	Filename  string `json:"filename"`
-	Bytes     int64  `json:"bytes"`
-	CreatedAt int64  `json:"created_at"`
-	Purpose   string `json:"purpose"`
-}
-
-// Ident implements rest.Identified.
-func (f wireFile) Ident() string { return f.ID }
-
-func trainingName(key string) string   { return finetune.NameOf(key) + ".jsonl" }
-func validationName(key string) string { return finetune.NameOf(key) + "-validation.jsonl" }
-
-// upload returns the service's id of a file: of the newest whole one of this name, else of a new one.
-func (b *Backend) upload(ctx context.Context, name, key string, size int64) (string, error) {
-	for attempt := 1; ; attempt++ {
-		var best wireFile
-		err := rest.Pages(ctx, b.api, "/files", func(f wireFile) bool {
-			if f.Filename == name && f.Bytes == size && (best.ID == "" || f.CreatedAt > best.CreatedAt) {
-				best = f
-			}
-			return true
-		})
-		if err != nil || best.ID != "" {
-			return best.ID, err
-		}
-		var made wireFile
-		r := trainfile.Form(b.store, key, size, name, [][2]string{{"purpose", "fine-tune"}, {"file_name", name}, {"file_type", "jsonl"}})
-		r.Path, r.Into = "/files/upload", &made
-		err = b.api.Once(ctx, r)
-		if err == nil && made.ID != "" {
-			return made.ID, b.look(ctx, made.ID)
-		}
-		if err == nil {
-			err = &finetune.Error{Class: finetune.ClassPermanent, Message: "the answer to an uploaded file has no id"}
-		}
-		if err = b.api.Pause(ctx, attempt, err); err != nil {
-			return "", fmt.Errorf("upload the training file: %w", err)
-		}
-	}
-}
-
-// look makes sure that the service has the file.
-func (b *Backend) look(ctx context.Context, id string) error {
-	if err := b.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/files/" + url.PathEscape(id), Into: &wireFile{}}); err != nil {
-		return fmt.Errorf("look at the uploaded training file: %w", err)
-	}
-	return nil
 }

@@ -189,14 +189,14 @@ type framed struct {
 	io.Closer
 }
 
-// Form returns the request that uploads the object under key as a multipart form with the given fields before it; the
+// request returns the request that uploads the object under key as a multipart form with the given fields before it; the
 // caller sets the path and where the answer goes.
-func Form(store *blob.Store, key string, size int64, name string, fields [][2]string) rest.Request {
+func (s Shelf) request(key string, size int64, name string, fields [][2]string) rest.Request {
 	head, tail, kind := form(name, fields)
 	return rest.Request{
 		Method: http.MethodPost, StreamType: kind, StreamSize: int64(len(head)) + size + int64(len(tail)),
 		Stream: func(ctx context.Context) (io.ReadCloser, error) {
-			src, err := store.Stream(ctx, key)
+			src, err := s.Store.Stream(ctx, key)
 			if err != nil {
 				return nil, StoreError("training file", err)
 			}
