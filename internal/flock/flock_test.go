@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/selfalign/selfalign/internal/flock"
 )
@@ -20,7 +21,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		os.Stdout.WriteString("held\n")
-		select {}
+		time.Sleep(time.Hour) // select {} would be a deadlock, which ends the process
+		f.Close()
 	}
 	os.Exit(m.Run())
 }

@@ -203,8 +203,9 @@ func (b *Backend) look(ctx context.Context, f folder) (st finetune.Status, uploa
 		st, err = b.stop(ctx, f, rec)
 		return st, false, err
 	}
-	if rec.Attempts == 0 {
-		return finetune.Status{State: finetune.StateQueued, Message: "not started yet"}, false, nil
+	if rec.Attempts == 0 { // whoever submitted it died, or found the run lock held
+		err := b.start(ctx, f, rec)
+		return finetune.Status{State: finetune.StateQueued, Message: "not started yet"}, false, err
 	}
 	code, exited := f.exit()
 	var life Life

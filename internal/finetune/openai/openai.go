@@ -279,7 +279,7 @@ func (b *Backend) job(ctx context.Context, id string) (wireJob, error) {
 
 func jobPath(id string) string { return "/fine_tuning/jobs/" + url.PathEscape(id) }
 
-func (j wireJob) Ident() string  { return j.ID }
+func (j wireJob) Ident() string { return j.ID }
 
 // events returns the newest events of a job.
 func (b *Backend) events(ctx context.Context, id string) ([]wireEvent, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/finetune/finetunetest"
+	"github.com/selfalign/selfalign/internal/flock"
 )
 
 // fake returns a world over a fake Slurm, and the folder that it lives in.
@@ -308,5 +309,38 @@ func TestStatesAreReadAsAliveWhenUnknown(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %s", code, strconv.Itoa(got))
 		}
+	}
+}
+
+// TestRunLockIsHeldAtSubmission has something hold the run lock for a moment, as a process that is between fork and exec does:
+// the job begins when it is looked at.
+func TestRunLockIsHeldAtSubmission(t *testing.T) {
+	t.Parallel()
+	w, cfg := fake(t)
+	job := finetunetest.NewJob(t, w, "lock held", "quick", 12)
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, job.Name()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Create(filepath.Join(cfg.Dir, job.Name(), "run.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := flock.Try(held); err != nil || !got {
+		t.Fatal(got, err)
+	}
+	b := w.Backend(t)
+	id, err := b.Submit(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := b.Poll(t.Context(), id); err != nil || st.State != finetune.StateQueued || len(startsOf(cfg.Dir, job.Key)) != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	_ = held.Close()
+	if st := finetunetest.Await(t, b, id, finetunetest.Ended); st.State != finetune.StateSucceeded {
+		t.Errorf("%+v", st)
+	}
+	if s := startsOf(cfg.Dir, job.Key); len(s) != 1 {
+		t.Errorf("%q", s)
 	}
 }

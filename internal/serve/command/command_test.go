@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -89,16 +90,12 @@ func newWorld(t *testing.T, slots int) *world {
 		Env: []string{"SELFALIGN_TEST_PROGRAM=serve", "SERVICE_TOKEN=hunter22"}, Grace: 2 * time.Second, Health: "/health",
 	}
 	for range slots {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		address := freeAddress(t)
 		provider := "p"
 		if n := len(w.cfg.Slots); n > 0 {
 			provider += strconv.Itoa(n)
 		}
-		w.cfg.Slots = append(w.cfg.Slots, Slot{provider, "http://" + listener.Addr().String() + "/v1"})
-		_ = listener.Close()
+		w.cfg.Slots = append(w.cfg.Slots, Slot{provider, "http://" + address + "/v1"})
 	}
 	t.Cleanup(func() {
 		s := w.server(t)
@@ -111,6 +108,20 @@ func newWorld(t *testing.T, slots int) *world {
 		}
 	})
 	return w
+}
+
+// freeAddress is one that the system gives to nobody who asks for any port: those begin at 32768.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := "127.0.0.1:" + strconv.Itoa(12000+rand.IntN(20000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 func (w *world) server(t *testing.T) *Server {
