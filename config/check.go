@@ -315,7 +315,7 @@ func (w Worker) check() problems {
 	return ps
 }
 
-// pattern checks the names under which a static server finds trained models: the backward model, M_0, M_1 … must have
+// pattern checks the names under which a static server finds trained models: the backward model, M0, M1 … must have
 // different ones, since two of them are asked at the same time.
 func (ps *problems) pattern(at, model string) {
 	const try = `"{run}-{role}-{iteration}"`

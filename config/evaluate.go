@@ -59,7 +59,7 @@ type Evaluate struct {
 
 func (e *Evaluate) setDefaults() { *e = Evaluate{Against: "0", Contest: defaultContest()} }
 
-// NeedsM0 reports whether M_0 is trained: it rates in iteration 1, or a later model is compared with it.
+// NeedsM0 reports whether M0 is trained: it rates in iteration 1, or a later model is compared with it.
 func (r Run) NeedsM0() bool {
 	e := r.Evaluate
 	return r.Rate.Judge == nil || r.Gate != nil || (e != nil && len(e.Prompts) > 0 && (e.Against == "0" || e.Against == AgainstPrevious))

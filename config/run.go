@@ -234,7 +234,7 @@ type Judge struct {
 
 // Curate is the selection.
 type Curate struct {
-	// Rows with a score of at least this are kept. 4.5 is the paper's A_5, 4 its A_4.
+	// Rows with a score of at least this are kept. 4.5 is the paper's A5, 4 its A4.
 	Threshold float64 `yaml:"threshold" json:"threshold" jsonschema:"minimum=1,maximum=5"`
 	// Pairs with a longer instruction are rejected; in characters, 0: off. REInstruct: 500.
 	MaxInstructionChars int `yaml:"max_instruction_chars" json:"max_instruction_chars,omitempty" jsonschema:"minimum=0,maximum=1000000"`

@@ -75,7 +75,7 @@ func TestTrainedByAService(t *testing.T) {
 	s.release(first.ID)
 	told = s.callback(secret, first.ID)
 	require.Eventually(t, func() bool { return s.send(told) == http.StatusNoContent }, time.Minute, 100*time.Millisecond, "called again until somebody answers")
-	l.await("M_0", func(seen runs.Seen) bool { return stage(seen, "00 train m0").State == workflows.StageDone })
+	l.await("M0", func(seen runs.Seen) bool { return stage(seen, "00 train m0").State == workflows.StageDone })
 	require.Equal(t, looks, s.job("myx").looks, "a repeated callback has the job looked at again")
 
 	last := s.job("m1")

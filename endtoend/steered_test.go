@@ -27,7 +27,7 @@ func TestSteered(t *testing.T) {
 	seen := l.await("the first gate", at(workflows.PhaseApproval))
 	require.Equal(t, workflows.GateFinetune, seen.Gate)
 	require.Zero(t, readAccount(t, l.stack.PocketDir).jobs, "nothing is spent before the gate")
-	for strings.Count(seen.Message, "waits for approval") < 2 { // the backward model and M_0
+	for strings.Count(seen.Message, "waits for approval") < 2 { // the backward model and M0
 		seen = l.await("both gates", at(workflows.PhaseApproval))
 	}
 	l.tell(workflows.UpdateApprove, workflows.Approval{By: "test"})

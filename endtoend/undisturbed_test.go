@@ -103,7 +103,7 @@ func (l *lab) checkStatus(seen runs.Seen) {
 	require.NotEqual(t, seen.Sets[0].Ratings.Digest, seen.Sets[1].Ratings.Digest, "round 2 rates as round 1 did")
 	require.NotEqual(t, seen.Sets[0].Training.Digest, seen.Sets[1].Training.Digest, "round 2 selects what round 1 did")
 	require.NotEqual(t, seen.Sets[0].Judge, seen.Sets[1].Judge)
-	require.Equal(t, seen.Sets[0].Model, seen.Sets[1].Judge, "M_1 rates in iteration 2")
+	require.Equal(t, seen.Sets[0].Model, seen.Sets[1].Judge, "M1 rates in iteration 2")
 }
 
 // checkLineage checks every manifest: the balance of rows, and what each dataset was made from.

@@ -84,14 +84,14 @@ type SelfTrainInput struct {
 
 // State is what a run carries from one execution to the next: references and counters.
 type State struct {
-	Iteration  int                `json:"iteration"` // to be done next; 0 makes A and M_0
+	Iteration  int                `json:"iteration"` // to be done next; 0 makes A and M0
 	Seeds      dataset.Ref        `json:"seeds"`
 	Segments   dataset.Ref        `json:"segments"`
 	Candidates dataset.Ref        `json:"candidates"`
 	Base       dataset.Ref        `json:"base"`     // D as a training set
 	Training   dataset.Ref        `json:"training"` // what the newest model was trained on
-	Models     []dataset.ModelRef `json:"models"`   // M_0, M_1, …
-	Backward   dataset.ModelRef   `json:"backward"` // M_yx
+	Models     []dataset.ModelRef `json:"models"`   // M0, M1, …
+	Backward   dataset.ModelRef   `json:"backward"` // Myx
 	Sets       []IterationSummary `json:"sets"`
 	Trainings  []report.Training  `json:"trainings"`         // every fine-tuning job that ended well
 	Serving    []Serving          `json:"serving,omitempty"` // models that were deployed and have to be torn down

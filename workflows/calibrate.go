@@ -13,7 +13,7 @@ import (
 const changeCalibrate = "calibrate"
 
 const (
-	// changeOneTraining marks runs with a budget in dollars that train M_0 before M_yx, and not beside it.
+	// changeOneTraining marks runs with a budget in dollars that train M0 before Myx, and not beside it.
 	changeOneTraining = "one training at a time"
 	// changeReady marks stages that deploy a model that was taken down before they ask it.
 	changeReady = "deploy before asking"

@@ -14,7 +14,7 @@ import (
 	"github.com/selfalign/selfalign/internal/stage"
 )
 
-// lent is an evaluation of two models of run demo that have to be deployed, M_2 by M_1, judged by M_2.
+// lent is an evaluation of two models of run demo that have to be deployed, M2 by M1, judged by M2.
 func lent(down bool) EvaluateInput {
 	in := evaluation()
 	in.Preflight = true
@@ -45,7 +45,7 @@ func TestEvaluateDeploysWhatItsRunTookDown(t *testing.T) {
 			t.Errorf("deployed %v, want %v; left %v", s.deploys, want, s.loaded)
 		}
 	}
-	w, s := newWorld(0, 10), &fakeServer{loaded: []string{"demo/m2"}} // the run's newest, and M_1 was taken down after we looked
+	w, s := newWorld(0, 10), &fakeServer{loaded: []string{"demo/m2"}} // the run's newest, and M1 was taken down after we looked
 	w.answersFrom(s)
 	if _, err := w.evaluate(t, lent(false), nil); err != nil || !slices.Equal(s.deploys, []string{"demo/m1"}) || !slices.Equal(s.loaded, []string{"demo/m2"}) {
 		t.Errorf("deployed %v, left %v, %v", s.deploys, s.loaded, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
-// A run with a fixed judge has no M_0; a fork of it that rates for itself trains one first.
+// A run with a fixed judge has no M0; a fork of it that rates for itself trains one first.
 func TestForkOfADistilledRunTrainsItsOwnJudge(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1, 5)
@@ -28,7 +28,7 @@ func TestForkOfADistilledRunTrainsItsOwnJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"m0/0", "m1/0"}; !slices.Equal(w.jobs, want) || status.Sets[0].Judge.Name != "ft-m0" {
-		t.Errorf("jobs %v, judge %v; want %v and M_0", w.jobs, status.Sets[0].Judge, want)
+		t.Errorf("jobs %v, judge %v; want %v and M0", w.jobs, status.Sets[0].Judge, want)
 	}
 	w = newWorld(1, 5)
 	in.Spec.Rate.Judge = &config.Judge{Provider: "p", Model: "gpt-4"}

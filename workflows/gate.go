@@ -92,7 +92,7 @@ func (r *run) enough(set IterationSummary) error {
 	return nil
 }
 
-// modelOf returns M_t, if it was trained.
+// modelOf returns Mt, if it was trained.
 func (r *run) modelOf(t int) (dataset.ModelRef, bool) {
 	i := len(r.st.Models) - 1 - (r.st.Iteration - t)
 	if t < 0 || t > r.st.Iteration || i < 0 || i >= len(r.st.Models) {

@@ -26,7 +26,7 @@ func TestGatePolicies(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		policy     string
-		rate       float64 // of M_2 against M_1; M_1 is better than M_0
+		rate       float64 // of M2 against M1; M1 is better than M0
 		iterations int
 		ended      string
 		result     string
@@ -150,7 +150,7 @@ func TestEvaluatesEachIteration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1, 20)
 	s := spec()
-	s.Rate.Judge = &config.Judge{Provider: "openai", Model: "gpt-4"} // so that M_0 is wanted for the evaluation alone
+	s.Rate.Judge = &config.Judge{Provider: "openai", Model: "gpt-4"} // so that M0 is wanted for the evaluation alone
 	s.Evaluate = &config.Evaluate{
 		Prompts: []config.Source{{Path: "s3://b/prompts.json"}}, Labelled: []config.Source{{Path: "s3://b/labelled.jsonl"}}, Against: "0",
 		Contest: gated(config.GateStop).Gate.Contest,
@@ -160,7 +160,7 @@ func TestEvaluatesEachIteration(t *testing.T) {
 		t.Fatalf("%+v, %v", status, err)
 	}
 	if !slices.Contains(w.jobs, "m0/0") {
-		t.Errorf("jobs %v: M_0 is what the others are compared with", w.jobs)
+		t.Errorf("jobs %v: M0 is what the others are compared with", w.jobs)
 	}
 	for i, set := range status.Sets {
 		e := set.Evaluation

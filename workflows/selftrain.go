@@ -13,8 +13,8 @@ import (
 )
 
 // SelfTrain is a run: the method of the paper, one execution an iteration, continued as new with references and counters.
-// Iteration 0 ingests, trains the backward model and M_0, and writes the instructions A; iteration t rates all of A with
-// M_{t-1} (or the fixed judge), selects A_k, and trains M_t from the base model on D ∪ A_k.
+// Iteration 0 ingests, trains the backward model and M0, and writes the instructions A; iteration t rates all of A with
+// M(t-1) (or the fixed judge), selects A_k, and trains Mt from the base model on D ∪ A_k.
 func SelfTrain(ctx workflow.Context, in SelfTrainInput) (Status, error) {
 	r, ctx, err := newRun(ctx, in)
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *run) begin(ctx workflow.Context) error {
 		return err
 	}
 	r.st.Base, r.st.Training = base, base
-	// M_0 is trained while A is written. With a fixed judge nobody asks M_0, so it is not paid for.
+	// M0 is trained while A is written. With a fixed judge nobody asks M0, so it is not paid for.
 	m0 := r.parallel(ctx, func(ctx workflow.Context) error {
 		if !r.in.Spec.NeedsM0() {
 			return nil
@@ -99,7 +99,7 @@ func (r *run) begin(ctx workflow.Context) error {
 // improve is iteration t ≥ 1. It reports whether the training set came out as the one before.
 func (r *run) improve(ctx workflow.Context) (converged bool, err error) {
 	t := r.st.Iteration
-	if r.in.Spec.NeedsM0() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M_0
+	if r.in.Spec.NeedsM0() && len(r.st.Models) == 0 { // forked from a run that had a fixed judge, and so no M0
 		m0, err := r.finetune(ctx, "m0", r.st.Base, false)
 		if err != nil {
 			return false, err

@@ -35,12 +35,12 @@ func TestTwoIterationsAsInThePaper(t *testing.T) {
 	if status.Phase != PhaseCompleted || len(status.Sets) != 2 {
 		t.Fatalf("phase %s with %d sets, want completed with 2", status.Phase, len(status.Sets))
 	}
-	slices.Sort(w.jobs[:2]) // the backward model and M_0 are trained side by side
+	slices.Sort(w.jobs[:2]) // the backward model and M0 are trained side by side
 	if want := []string{"m0/0", "myx/0", "m1/0", "m2/0"}; !slices.Equal(w.jobs, want) {
 		t.Errorf("jobs %v, want %v", w.jobs, want)
 	}
 	if want := []string{"ft-m0", "ft-m1"}; !slices.Equal(judges, want) {
-		t.Errorf("judges %v, want M_0 then M_1", judges)
+		t.Errorf("judges %v, want M0 then M1", judges)
 	}
 	if got, want := status.Spent.Calls, int64(3*80); got != want {
 		t.Errorf("spent %d calls, want %d: augment once, rate all of A twice", got, want)
@@ -92,7 +92,7 @@ func TestFixedJudgeRatesAndAugmentsEachIteration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"myx/0", "m1/0", "myx/0", "m2/0"}; !slices.Equal(w.jobs, want) {
-		t.Errorf("jobs %v, want %v: nobody asks M_0, and M_yx is trained again", w.jobs, want)
+		t.Errorf("jobs %v, want %v: nobody asks M0, and Myx is trained again", w.jobs, want)
 	}
 	if !status.Distilled || status.Sets[0].Judge.Name != "gpt-4" {
 		t.Errorf("distilled %v, judge %v", status.Distilled, status.Sets[0].Judge)

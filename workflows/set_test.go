@@ -79,7 +79,7 @@ func TestInstructionsAreHeldAgainstEvaluationSets(t *testing.T) {
 			}
 			got = append(got, strings.TrimSuffix(strings.TrimPrefix(in.Key, "runs/demo/"), "/evaluation.json"))
 		}
-		if !slices.Equal(got, tt.pins) || len(used) != len(tt.pins)+1 { // and nothing, where M_0 or a judge is asked
+		if !slices.Equal(got, tt.pins) || len(used) != len(tt.pins)+1 { // and nothing, where M0 or a judge is asked
 			t.Errorf("%+v: pinned %v, used %v", tt, got, used)
 		}
 	}
@@ -95,7 +95,7 @@ func TestNoTrainingOnASpentBudget(t *testing.T) {
 		}, nil
 	}
 	s := spec()
-	s.Budget.USD = 4 // M_0, then M_yx
+	s.Budget.USD = 4 // M0, then Myx
 	var message string
 	status, err := w.play(t, s, func(env *testsuite.TestWorkflowEnvironment, iteration int) {
 		if iteration > 1 {

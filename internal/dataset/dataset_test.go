@@ -32,7 +32,7 @@ func rating(n int, scores ...float64) dataset.Rating {
 	}
 	return dataset.Rating{
 		ID: s.ID, Instruction: "Write about trees.", Output: s.Text, Score: sum / float64(len(scores)), Reason: "clear",
-		Scores: scores, Iteration: 1, Judge: "M_0", Source: s.Source, Document: s.Document, Offset: s.Offset,
+		Scores: scores, Iteration: 1, Judge: "M0", Source: s.Source, Document: s.Document, Offset: s.Offset,
 	}
 }
 

@@ -107,7 +107,7 @@ func (b *builder) datasets() error {
 			wants = append(wants, want{fmt.Sprintf("Rated, iteration %d", r.Iteration), "", r.Ratings, nil})
 		}
 		if !r.Training.IsZero() {
-			wants = append(wants, want{fmt.Sprintf("Training set of M_%d", r.Iteration), fmt.Sprintf("Training set of M_%d", r.Iteration), r.Training, nil})
+			wants = append(wants, want{"Training set of " + modelOf(r.Iteration), "Training set of " + modelOf(r.Iteration), r.Training, nil})
 		}
 	}
 	names := map[string]string{}
@@ -157,11 +157,11 @@ func (b *builder) lineage(names map[string]string) {
 		l.Detail = strings.Join(detail, ", ")
 		b.d.Lineage = append(b.d.Lineage, l)
 		if s.name == stepSegments {
-			model("M_yx", "the backward model, which writes instructions", b.d.Backward, "Base model", stepSeeds)
+			model(modelBackward, "the backward model, which writes instructions", b.d.Backward, "Base model", stepSeeds)
 		}
 		for _, r := range b.d.Rounds {
 			if r.Training.Dir == s.ref.Dir && !r.Training.IsZero() {
-				model(fmt.Sprintf("M_%d", r.Iteration), fmt.Sprintf("the model of iteration %d", r.Iteration), r.Model, "Base model", s.name)
+				model(modelOf(r.Iteration), fmt.Sprintf("the model of iteration %d", r.Iteration), r.Model, "Base model", s.name)
 			}
 		}
 	}

@@ -197,3 +197,22 @@ func shareAxis(b *strings.Builder, tick, limit, left, right float64, y func(floa
 			class, left, right, y(share), y(share), left-5, y(share)+3.5, share*100)
 	}
 }
+
+// fit is one line of the table of scaling coefficients; what is not known is a dash.
+type fit struct{ Data, Alpha, Interval, C, R2, Paper string }
+
+// fitted puts the coefficients that were measured before those of the paper. What was measured stands beside the paper's own data,
+// which was made in the same way.
+func fitted(d Data) (out []fit) {
+	for _, s := range d.Evidence.Scaling {
+		f := fit{Data: fmt.Sprintf("%s: parts of iteration %d", s.Name, s.Iteration), Alpha: fmt.Sprintf("%.2f", s.Alpha), Interval: "–", C: fmt.Sprintf("%.1f", s.C), R2: fmt.Sprintf("%.2f", s.R2), Paper: "–"}
+		if s.Known {
+			f.Interval = fmt.Sprintf("%.2f to %.2f", s.Low, s.High)
+		}
+		out = append(out, f)
+	}
+	for _, p := range PaperScaling {
+		out = append(out, fit{p.Data, "–", "–", "–", "–", fmt.Sprintf("%.2f", p.Alpha)})
+	}
+	return out
+}

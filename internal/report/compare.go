@@ -129,7 +129,7 @@ func Compare(ctx context.Context, st *blob.Store, a, b Data, specA, specB json.R
 		}); err != nil {
 			return c, err
 		}
-		if err := add(fmt.Sprintf("Training set of M_%d", ra.Iteration), ra.Training, rb.Training, func() (SetChange, error) {
+		if err := add("Training set of "+modelOf(ra.Iteration), ra.Training, rb.Training, func() (SetChange, error) {
 			return diff(ctx, st, ra.Training, rb.Training, opt, func(r dataset.Example) RowOf2 { return RowOf2{A: r.Instruction, Output: r.Output, ScoreA: r.Score} })
 		}); err != nil {
 			return c, err

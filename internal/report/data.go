@@ -25,8 +25,8 @@ type Input struct {
 	Seeds      dataset.Ref      `json:"seeds"`
 	Segments   dataset.Ref      `json:"segments"`
 	Candidates dataset.Ref      `json:"candidates"` // the newest A; made once, or in each iteration
-	Backward   dataset.ModelRef `json:"backward"`   // M_yx
-	Rounds     []Round          `json:"rounds"`     // in order of iteration; may begin with iteration 0, which made M_0
+	Backward   dataset.ModelRef `json:"backward"`   // Myx
+	Rounds     []Round          `json:"rounds"`     // in order of iteration; may begin with iteration 0, which made M0
 	Stages     []Stage          `json:"stages"`
 	Trainings  []Training       `json:"trainings"`
 	Spent      dataset.Usage    `json:"spent"`
@@ -69,7 +69,7 @@ type Round struct {
 	Selected  int64            `json:"selected"`  // rows of A_k
 	Threshold float64          `json:"threshold"` // 0: Input.Threshold
 	Judge     dataset.ModelRef `json:"judge"`
-	Model     dataset.ModelRef `json:"model"` // M_t
+	Model     dataset.ModelRef `json:"model"` // Mt
 	// Calibration is how the judge did on pairs known to be good or bad; nil when it was not tried out.
 	Calibration *eval.Calibration `json:"calibration,omitempty"`
 	Gate        *eval.Verdict     `json:"gate,omitempty"` // its model against the one before
@@ -91,7 +91,7 @@ type Stage struct {
 
 // Training is one fine-tuning job.
 type Training struct {
-	Model        string   `json:"model"` // M_yx, M_0, M_1 …
+	Model        string   `json:"model"` // the name of its job: myx, m0, m1 …
 	Name         string   `json:"name"`  // at the provider
 	Examples     int64    `json:"examples"`
 	Steps        int      `json:"steps"`

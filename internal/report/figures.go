@@ -35,7 +35,7 @@ func figures(a, b Data) (out []Figure) {
 		add(name+"judge's AUC", aucOf(a, t), aucOf(b, t))
 		add(name+"win rate", x.WinRate, y.WinRate)
 	}
-	for i, name := range []string{"newest A₄", "newest A₅"} {
+	for i, name := range []string{"newest A4", "newest A5"} {
 		setA, setB := setOf(a, i), setOf(b, i)
 		add(name+": pairs", setA[0], setB[0])
 		add(name+": instruction, characters", setA[1], setB[1])
@@ -74,7 +74,7 @@ func aucOf(d Data, t int) string {
 	return ""
 }
 
-// setOf gives rows and lengths of the newest A_4 (0) or A_5 (1).
+// setOf gives rows and lengths of the newest A4 (0) or A5 (1).
 func setOf(d Data, i int) (out [3]string) {
 	for _, s := range d.Sets {
 		if s.Paper == []*Paper{paperA4, paperA5}[i] || s.Paper != nil && s.Paper.Rows == []*Paper{paperA4, paperA5}[i].Rows {

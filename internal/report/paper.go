@@ -10,8 +10,8 @@ type Paper struct {
 
 var (
 	paperSeed = &Paper{"seed data", 3200, Length{148, 322}, Length{1072, 818}}
-	paperA5   = &Paper{"A₅⁽²⁾", 41821, Length{115, 175}, Length{1663, 616}}
-	paperA4   = &Paper{"A₄⁽²⁾", 195043, Length{206, 298}, Length{1985, 649}}
+	paperA5   = &Paper{"A5 of iteration 2", 41821, Length{115, 175}, Length{1663, 616}}
+	paperA4   = &Paper{"A4 of iteration 2", 195043, Length{206, 298}, Length{1985, 649}}
 	paperA    = &Paper{"all of A", 502133, Length{352, 134}, Length{1722, 653}}
 )
 
@@ -20,7 +20,7 @@ var (
 var selectionQuality = []struct {
 	Judge             string
 	Precision, Recall float64
-}{{"M₀", 0.44, 0.09}, {"M₁", 0.52, 0.44}, {"GPT-4", 0.88, 0.92}}
+}{{"M0", 0.44, 0.09}, {"M1", 0.52, 0.44}, {"GPT-4", 0.88, 0.92}}
 
 // paperRates are win rates of AlpacaEval 1 as the paper tells them, in percent.
 var paperRates = []struct {
@@ -37,12 +37,12 @@ var paperRates = []struct {
 	{"LIMA 65B", 62.70},
 }
 
-// paperScaling are the paper's coefficients of win rate = α log N + C for models of 7B; the base of the logarithm is not told.
-var paperScaling = []struct {
+// PaperScaling are the paper's coefficients of win rate = α log N + C for models of 7B; the base of the logarithm is not told.
+var PaperScaling = []struct {
 	Data  string
 	Alpha float64
 }{
-	{"Humpback", 6.95}, {"WizardLLM", 5.69}, {"Alpaca-GPT4", 5.40}, {"Vicuna", 4.53}, {"OA", 4.43}, {"LIMA", 2.86}, {"Alpaca", 1.99}, {"FLAN v2", 0.22},
+	{"Humpback, instruction backtranslation", 6.95}, {"WizardLLM", 5.69}, {"Alpaca-GPT4", 5.40}, {"Vicuna", 4.53}, {"OA", 4.43}, {"LIMA", 2.86}, {"Alpaca", 1.99}, {"FLAN v2", 0.22},
 }
 
 // meanings explains reasons for turning a row away that a reader may not guess.

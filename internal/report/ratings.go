@@ -224,7 +224,7 @@ func (s *scan) report() {
 		}
 		return set
 	}
-	d.Sets = slices.Insert(d.Sets, at, sub("A₄", 4, s.four, paperA4), sub("A₅", 4.5, s.five, paperA5))
+	d.Sets = slices.Insert(d.Sets, at, sub("A4", 4, s.four, paperA4), sub("A5", 4.5, s.five, paperA5))
 	for score := 5; score >= 1; score-- {
 		var n int64
 		for _, bar := range h.Bars {

@@ -191,18 +191,18 @@ func example(t *testing.T, st *blob.Store, n int, spice string) Input {
 		in.Spent = in.Spent.Add(u)
 	}
 	stage("ingest", 0, "documents", 90, in.Segments.Rejected, dataset.Usage{}, 0, 1)
-	stage("train M_yx", 0, "steps", 300, 0, dataset.Usage{}, 1, 6)
+	stage("train myx", 0, "steps", 300, 0, dataset.Usage{MicroUSD: 120_000}, 1, 6)
 	stage("augment", 0, "rows", in.Candidates.Rows, in.Candidates.Rejected, usage(int64(n)), 6, 14)
-	stage("train M_0", 0, "steps", 300, 0, dataset.Usage{}, 6, 11)
+	stage("train m0", 0, "steps", 300, 0, dataset.Usage{MicroUSD: 120_000}, 6, 11)
 	for it := 1; it <= 2; it++ {
 		stage("rate", it, "rows", in.Rounds[it].Ratings.Rows, in.Rounds[it].Ratings.Rejected, usage(int64(n)), 14*it, 14*it+9)
 		stage("select", it, "rows", in.Rounds[it].Training.Rows, in.Rounds[it].Training.Rejected, dataset.Usage{}, 14*it+9, 14*it+10)
-		stage(fmt.Sprintf("train M_%d", it), it, "steps", 600, 0, dataset.Usage{}, 14*it+10, 14*it+14)
+		stage(fmt.Sprintf("train m%d", it), it, "steps", 600, 0, dataset.Usage{MicroUSD: 120_000}, 14*it+10, 14*it+14)
 	}
 	in.InDoubt = usage(3)
-	for i, name := range []string{"M_yx", "M_0", "M_1", "M_2"} {
+	for i, name := range []string{"myx", "m0", "m1", "m2"} {
 		in.Trainings = append(in.Trainings, Training{
-			Model: name, Name: "ft:pocketlm-base:" + strings.ToLower(name), Examples: int64(40 + 80*i), Steps: 15 + 30*i, Loss: 2.1 - 0.2*float64(i), CostMicroUSD: 120_000, CostKnown: true,
+			Model: name, Name: "ft:pocketlm-base:" + name, Examples: int64(40 + 80*i), Steps: 15 + 30*i, Loss: 2.1 - 0.2*float64(i), CostMicroUSD: 120_000, CostKnown: true,
 			NotExpressed: []string{"dropout: the provider chooses", "weight_decay: the provider chooses" + spice},
 		})
 	}

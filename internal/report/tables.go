@@ -30,16 +30,9 @@ func measuredTables(d Data) (out []table) {
 		out = append(out, t)
 	}
 	if len(d.Evidence.Scaling) > 0 {
-		t := table{title: "Scaling: win rate = α ln N + C, in percentage points", texts: 1, head: []string{"data", "α", "95 % interval", "C", "for each doubling"}}
-		for _, s := range d.Evidence.Scaling {
-			between := "–"
-			if s.Known {
-				between = fmt.Sprintf("%.2f–%.2f", s.Low, s.High)
-			}
-			t.add(plain(s.Name, 40), fmt.Sprintf("%.2f", s.Alpha), between, fmt.Sprintf("%.1f", s.C), fmt.Sprintf("%.2f", s.PerDoubling))
-		}
-		for _, p := range paperScaling {
-			t.add("paper, 7B: "+p.Data, fmt.Sprintf("%.2f", p.Alpha), "–", "–", "–")
+		t := table{title: "Scaling: win rate = α ln N + C, in percentage points", texts: 1, head: []string{"data", "α measured", "95 % interval", "C", "R²", "α in the paper, 7B"}}
+		for _, f := range fitted(d) {
+			t.add(plain(f.Data, 40), f.Alpha, f.Interval, f.C, f.R2, f.Paper)
 		}
 		out = append(out, t)
 	}

@@ -132,16 +132,7 @@ func tables(d Data) (out []table) {
 		out = append(out, t)
 	}
 	if len(d.Stages) > 0 {
-		t := table{title: "Calls and cost", texts: 2, head: []string{"stage", "state", "done", "reused", "calls", "tokens", "time", "cost"}}
-		for _, s := range d.Stages {
-			name := plain(s.Name, 40)
-			if s.Iteration > 0 {
-				name += fmt.Sprintf(" (%d)", s.Iteration)
-			}
-			t.add(name, plain(s.State, 12), num(s.Done), dash(s.Reused), dash(s.Usage.Calls), dash(s.Usage.PromptTokens+s.Usage.CompletionTokens), took(s.StartedAt, s.EndedAt), cost(s.Usage))
-		}
-		t.add("in all", "", "", "", dash(d.Spent.Calls), dash(d.Spent.PromptTokens+d.Spent.CompletionTokens), took(d.StartedAt, endOf(d)), cost(d.Spent))
-		out = append(out, t)
+		out = append(out, costTable(d))
 	}
 	return out
 }

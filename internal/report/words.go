@@ -103,7 +103,7 @@ func usd(micro int64) string {
 // cost never guesses: calls without a price are told apart.
 func cost(u dataset.Usage) string {
 	switch {
-	case u.Calls == 0:
+	case u.Calls == 0 && u.MicroUSD == 0:
 		return "–"
 	case u.UnknownPrice == 0:
 		return usd(u.MicroUSD)
@@ -186,7 +186,7 @@ func notExpressed(trainings []Training) (out []string) {
 func final(d Data) (rows, selected int64, model string) {
 	for _, r := range d.Rounds {
 		if !r.Training.IsZero() {
-			rows, selected, model = r.Training.Rows, r.Selected, fmt.Sprintf("M_%d", r.Iteration)
+			rows, selected, model = r.Training.Rows, r.Selected, modelOf(r.Iteration)
 		}
 	}
 	return rows, selected, model
@@ -213,7 +213,7 @@ func lede(d Data) string {
 		if last.Selected == 0 {
 			return fmt.Sprintf("%s Nothing was rated well enough in iteration %d, so no model was trained on it.", in, last.Iteration)
 		}
-		return fmt.Sprintf("%s Iteration %d selected what the one before had, so %s stands.", in, last.Iteration, fmt.Sprintf("M_%d", last.Iteration-1))
+		return fmt.Sprintf("%s Iteration %d selected what the one before had, so %s stands.", in, last.Iteration, modelOf(last.Iteration-1))
 	}
 	rated := ""
 	if n := len(d.Histograms); n > 0 && selected > 0 {

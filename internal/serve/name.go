@@ -17,8 +17,8 @@ type Pattern string
 // Check reports fields that a name cannot have. In a pattern stand
 //
 //	{run}        the run's name
-//	{iteration}  0 for M_0, 1 for M_1, …
-//	{role}       forward, or backward for M_yx
+//	{iteration}  0 for M0, 1 for M1, …
+//	{role}       forward, or backward for Myx
 //	{model}      the name that the trainer gave the model
 //	{digest}     the first DigestChars characters of the training set's digest
 func (p Pattern) Check() error {

@@ -13,14 +13,14 @@ import (
 
 // Roles of a trained model.
 const (
-	RoleForward  = "forward"  // answers instructions, and rates: M_0, M_1, …
-	RoleBackward = "backward" // writes the instruction for an output: M_yx
+	RoleForward  = "forward"  // answers instructions, and rates: M0, M1, …
+	RoleBackward = "backward" // writes the instruction for an output: Myx
 )
 
 // Trained is a model that a trainer has finished.
 type Trained struct {
 	Run            string `json:"run"`
-	Iteration      int    `json:"iteration"`       // 0 for M_0
+	Iteration      int    `json:"iteration"`       // 0 for M0
 	Role           string `json:"role"`            // RoleForward where empty
 	Model          string `json:"model"`           // the name that the trainer gave it
 	Artifact       string `json:"artifact"`        // blob prefix of its files; empty where the trainer keeps them

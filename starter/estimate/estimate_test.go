@@ -220,7 +220,7 @@ func TestTrainingByTheHour(t *testing.T) {
 	}
 }
 
-// A gate has M_0 trained, keeps seeds from training and asks: for each of them an answer of both models and two judgements.
+// A gate has M0 trained, keeps seeds from training and asks: for each of them an answer of both models and two judgements.
 func TestGateIsPlanned(t *testing.T) {
 	t.Parallel()
 	r, w := setup()

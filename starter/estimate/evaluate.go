@@ -40,7 +40,7 @@ func (p *planner) labelled(t int) {
 		p.prompt.Rate+set.Instruction+set.Output, math.Min(ratingTokens, float64(s.MaxTokens)))
 }
 
-// evaluate compares M_t as the spec says. Answers that a model gave before are found in the ledger.
+// evaluate compares Mt as the spec says. Answers that a model gave before are found in the ledger.
 func (p *planner) evaluate(t int) {
 	e := p.run.Evaluate
 	if e == nil || len(e.Prompts)+len(e.Outputs) == 0 {
@@ -65,7 +65,7 @@ func (p *planner) evaluate(t int) {
 	p.contest("eval", t, e.Contest, prompts, first, other)
 }
 
-// gate compares M_t with the model before on the seeds that are held out.
+// gate compares Mt with the model before on the seeds that are held out.
 func (p *planner) gate(t int, seeds Texts) {
 	g := p.run.Gate
 	if g == nil {
@@ -75,7 +75,7 @@ func (p *planner) gate(t int, seeds Texts) {
 	p.contest("gate", t, g.Contest, seeds, t == 1, p.answer)
 }
 
-// contest has M_t answer, its baseline too where it does for the first time, and the judge compare in both orders.
+// contest has Mt answer, its baseline too where it does for the first time, and the judge compare in both orders.
 func (p *planner) contest(name string, t int, c config.Contest, prompts Texts, baseline bool, other float64) {
 	rows := min(prompts.Rows, int64(c.Limit))
 	trained := config.ModelsAsked(p.run, p.worker)[0]

@@ -112,7 +112,7 @@ func (c *Client) side(ctx context.Context, s config.Side, run string) (workflows
 	return workflows.NamedModel{Label: label, Model: model, Run: of}, err
 }
 
-// modelOf returns M_t of a run.
+// modelOf returns Mt of a run.
 func (c *Client) modelOf(ctx context.Context, run string, t int) (dataset.ModelRef, error) {
 	if t == 0 {
 		states, err := c.states(ctx, run)
@@ -134,7 +134,7 @@ func (c *Client) modelOf(ctx context.Context, run string, t int) (dataset.ModelR
 		if len(state.Models) > 0 {
 			return state.Models[0], nil
 		}
-		return dataset.ModelRef{}, fmt.Errorf("run %s has no M_0: %w. A run with a fixed judge trains it only for a gate or an evaluation", run, ErrNotFound)
+		return dataset.ModelRef{}, fmt.Errorf("run %s has no M0: %w. A run with a fixed judge trains it only for a gate or an evaluation", run, ErrNotFound)
 	}
 	set, err := c.set(ctx, run, t)
 	if err == nil && set.Model == (dataset.ModelRef{}) {

@@ -277,7 +277,7 @@ func bar(s workflows.StageStatus) string {
 // scores is the histogram of one iteration.
 type scores struct {
 	iteration int
-	counts    [6]int64 // by score, rounded half up, so that 5 is the paper's A_5
+	counts    [6]int64 // by score, rounded half up, so that 5 is the paper's A5
 	selected  int64
 	ended     bool
 }
