@@ -31,7 +31,7 @@ func TestForeignTextStaysText(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowed := map[string]bool{}
-	for tag := range strings.FieldsSeq("html head meta title style body header p h1 h2 h3 span strong nav a main section div table thead tbody tfoot tr th td caption figure figcaption svg line text rect g path circle script button label input output noscript link details summary article bdi b code small sup cite i br blockquote footer ol li pre") {
+	for tag := range strings.FieldsSeq("html head meta title style body header p h1 h2 h3 span strong nav a main section div table thead tbody tfoot tr th td caption figure figcaption svg line text rect g path circle script button label input output noscript link details summary article bdi b code small sub sup cite i br blockquote footer ol li pre") {
 		allowed[tag] = true
 	}
 	whole := page.String()
