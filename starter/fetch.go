@@ -55,6 +55,9 @@ func (c *forkCmd) Run(a *app) error {
 		if err := errors.Join(checkPrompts(spec.Prompts, filepath.Dir(c.File)), checkSources(spec, filepath.Dir(c.File))); err != nil {
 			return err
 		}
+		if err := a.checkContents(spec, filepath.Dir(c.File), worker); err != nil {
+			return err
+		}
 	}
 	client, err := a.dial(worker)
 	if err != nil {
@@ -96,7 +99,7 @@ type pullCmd struct {
 	settings
 	Set        string  `default:"training" placeholder:"SET" enum:"training,ratings,candidates,segments,seeds,curated,preferences,responses,prompts" help:"Dataset, one of ${enum} (default: ${default}; of a generate-and-score run curated, its result)."`
 	Iteration  int     `default:"-1" placeholder:"N" help:"Iteration of training and ratings (default: the newest)."`
-	Out        string  `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET); - is standard output, with --format jsonl."`
+	Out        string  `short:"o" placeholder:"DIR" help:"Folder to write to (default: RUN-SET, of a format of trainers RUN-SET-FORMAT); - is standard output, with --format jsonl."`
 	Format     string  `default:"parquet" placeholder:"FORMAT" enum:"parquet,jsonl,openai,trl,axolotl,llamafactory" help:"One of ${enum} (default: ${default}). Parquet comes with its manifest and the rejected rows; the last four are a training set as these trainers read it."`
 	Validation float64 `default:"-1" placeholder:"SHARE" help:"Share held out for validation, in the formats of trainers (default: that of the run)."`
 }
@@ -112,7 +115,7 @@ Examples:
     starter pull my-run --set ratings --iteration 1 --out r1
     starter pull my-run --format jsonl --out - | head -1
     starter pull my-recipe                                    what a generate-and-score run kept, to my-recipe-curated
-    starter pull my-run --format trl --validation 0.05        for load_dataset("my-run-training/messages"), or prompt-completion
+    starter pull my-run --format trl --validation 0.05        for load_dataset("my-run-training-trl/messages"), or prompt-completion
 `
 }
 
@@ -147,7 +150,9 @@ func (c *pullCmd) Run(a *app) error {
 		return err
 	}
 	if c.Out == "" {
-		c.Out = c.Of + "-" + c.Set
+		if c.Out = c.Of + "-" + c.Set; trainers {
+			c.Out += "-" + c.Format
+		}
 	}
 	switch {
 	case trainers:

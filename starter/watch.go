@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/selfalign/selfalign/starter/runs"
@@ -54,7 +53,7 @@ type statusCmd struct {
 // Help teaches by example.
 func (statusCmd) Help() string {
 	return `
-Shows what watch shows, once, and ends with the exit code that watch would end with: 0 while the run goes on and when it is completed, 3 when it is blocked or waits for an approval, 4 when it was cancelled.
+Shows what watch shows, once, and ends with the exit code that watch would end with: 0 while the run goes on and when it is completed, 3 when it is blocked or waits for an approval, 4 when it was cancelled. Evaluations that were asked for of the run are named under it.
 
 Examples:
 
@@ -88,6 +87,13 @@ func (c *statusCmd) Run(a *app) error {
 		a.farewell(seen, false)
 	case seen.Waiting():
 		a.advise(seen)
+	}
+	asked, err := client.Evaluations(a.ctx, c.Of)
+	if err != nil {
+		return err
+	}
+	for _, e := range asked {
+		a.say("evaluation %s: %s", e.Run, e.Phase)
 	}
 	return phaseStatus(seen.Phase)
 }
@@ -191,90 +197,4 @@ func (a *app) farewell(seen runs.Seen, asJSON bool) {
 	if !asJSON && seen.Phase != workflows.PhaseCancelled && seen.Phase != runs.PhaseFailed {
 		a.say("next: starter report %[1]s%[2]s, starter pull %[1]s%[2]s", seen.Run, a.settings)
 	}
-}
-
-type listCmd struct {
-	settings
-	asJSON
-}
-
-// Help teaches by example.
-func (listCmd) Help() string {
-	return `
-Lists every run that has a record in the bucket, the newest first, those that Temporal has forgotten included.
-
-Examples:
-
-    starter list
-    starter list --json | jq -r '.[] | select(.phase == "blocked") | .run'
-`
-}
-
-// Run is the command.
-func (c *listCmd) Run(a *app) error {
-	client, err := c.open(a)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	all, err := client.List(a.ctx)
-	if err != nil {
-		if all == nil {
-			return err
-		}
-		a.warn("warning: %v", err)
-	}
-	if c.JSON {
-		if all == nil {
-			all = []runs.Seen{}
-		}
-		return a.print(all)
-	}
-	if len(all) == 0 {
-		a.say("no runs in %s. Try: starter start -f run.yaml", client.Store.URI("runs"))
-		return nil
-	}
-	table := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "RUN\tPHASE\tITERATION\tNOW\tSPENT\tSTARTED\tUPDATED")
-	for _, s := range all {
-		iteration := fmt.Sprintf("%d/%d", s.Iteration, s.Iterations)
-		if s.Recipe != "" {
-			iteration = s.Recipe
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Run, s.Phase, iteration, screen.Clean(doing(s)),
-			screen.Money(s.Spent), when(s.StartedAt), when(s.UpdatedAt))
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("list: %w", err)
-	}
-	return nil
-}
-
-// doing says in a word or two what a run is at.
-func doing(s runs.Seen) string {
-	if s.Ended() {
-		return "-"
-	}
-	var names []string
-	for _, stage := range s.Stages {
-		if stage.State == workflows.StageRunning {
-			names = append(names, stage.Name)
-		}
-	}
-	for _, stage := range s.Stages { // what waits for a person
-		if len(names) == 0 && stage.State == workflows.StageStopped {
-			return stage.Name
-		}
-	}
-	if len(names) == 0 {
-		return "-"
-	}
-	return strings.Join(names, ", ")
-}
-
-func when(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.Local().Format("2006-01-02 15:04")
 }

@@ -117,7 +117,7 @@ func newLogger(p config.Process, w io.Writer) (*slog.Logger, error) {
 		}
 	}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), nil
+		return slog.New(calm{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})}), nil
 	}
-	return slog.New(textHandler(w, level)), nil
+	return slog.New(calm{textHandler(w, level)}), nil
 }

@@ -156,6 +156,7 @@ type Status struct {
 	// Unpriced is how many trainings have a cost that nobody told: they are not in Spent.
 	Unpriced  int           `json:"unpriced,omitempty"`
 	Budget    config.Budget `json:"budget"`
+	Set       *Settings     `json:"set,omitempty"`    // what updates changed, in force in place of the spec's
 	Report    string        `json:"report,omitempty"` // s3:// address of the newest report
 	Distilled bool          `json:"distilled"`        // a fixed judge rated, not the model itself
 	// Calibration is that of the current iteration, whose set is not there yet.

@@ -133,6 +133,9 @@ func (r *run) status() Status {
 		Distilled: r.fixedJudge(), Recipe: r.recipe, Results: r.st.Results, Pushed: r.st.Pushed,
 		Serving: r.st.Serving,
 	}
+	if set := r.st.Settings; set != (Settings{}) {
+		s.Set = &set
+	}
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
 		s.Calibration = &r.trial.result
 	}

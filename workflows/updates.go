@@ -17,7 +17,7 @@ func (r *run) serve(ctx workflow.Context) error {
 		validate any
 	}{
 		{UpdatePause, func(ctx workflow.Context) (Status, error) { return r.pause(ctx), nil }, r.open},
-		{UpdateResume, func(ctx workflow.Context) (Status, error) { return r.resume(ctx), nil }, r.open},
+		{UpdateResume, func(ctx workflow.Context) (Status, error) { return r.resume(ctx), nil }, r.mayResume},
 		{UpdateApprove, func(ctx workflow.Context, a Approval) (Status, error) { return r.approve(ctx, a), nil }, r.mayApprove},
 		{UpdateSet, func(ctx workflow.Context, s Settings) (Status, error) { return r.set(ctx, s), nil }, r.maySet},
 		{UpdateRetry, func(ctx workflow.Context) (Status, error) { return r.retry(ctx), nil }, r.mayRetry},
@@ -46,6 +46,16 @@ func (r *run) pause(ctx workflow.Context) Status {
 	r.stopStages()
 	r.changed(ctx)
 	return r.status()
+}
+
+func (r *run) mayResume() error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	if !r.st.Paused {
+		return errors.New("the run is not paused")
+	}
+	return nil
 }
 
 func (r *run) resume(ctx workflow.Context) Status {

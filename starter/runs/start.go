@@ -212,7 +212,7 @@ func (c *Client) Fork(ctx context.Context, from string, iteration int, spec conf
 	}
 	key, ok := states[iteration]
 	if !ok {
-		return Started{}, fmt.Errorf("run %s has no iteration %d to go on from; it has %s: %w", from, iteration, known(states), ErrNotFound)
+		return Started{}, fmt.Errorf("run %s: iteration %d %w among those that a fork can begin with: %s", from, iteration, ErrNotFound, known(states))
 	}
 	var state workflows.State
 	if err := c.getJSON(ctx, key, &state); err != nil {

@@ -1,17 +1,12 @@
 package runs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/workflowservice/v1"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/workflows"
@@ -144,115 +139,4 @@ func (c *Client) explain(ctx context.Context, run string, liveErr error, seen *S
 			seen.Note = "the workflow was ended from outside. Try: starter start with the same spec; it goes on where it was"
 		}
 	}
-}
-
-// List returns all runs in the bucket, the newest first. Where Temporal does not answer, what S3 knows is returned together
-// with the UnreachableError.
-func (c *Client) List(ctx context.Context) ([]Seen, error) {
-	call, cancel := context.WithTimeout(ctx, objectCall)
-	defer cancel()
-	dirs, err := c.Store.Prefixes(call, "runs")
-	if err != nil {
-		return nil, c.storeError(err)
-	}
-	open, temporalErr := c.executions(ctx)
-	out := make([]Seen, len(dirs))
-	errs := make([]error, len(dirs))
-	var silent atomic.Bool // no worker answers: the records have to do
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for i, dir := range dirs {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			out[i], errs[i] = c.listed(ctx, lastPart(dir), open, temporalErr == nil)
-			if errs[i] == nil && open[out[i].Run] == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING && !silent.Load() {
-				if live, err := c.query(ctx, out[i].Run); err == nil {
-					out[i] = Seen{Status: live, Live: true}
-				} else {
-					silent.Store(true)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	kept := out[:0]
-	for i, s := range out {
-		if errors.Is(errs[i], ErrNotFound) { // a folder that is no run
-			continue
-		}
-		if errs[i] != nil {
-			return nil, errs[i]
-		}
-		kept = append(kept, s)
-	}
-	slices.SortFunc(kept, func(a, b Seen) int {
-		return cmp.Or(b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.Run, b.Run))
-	})
-	return kept, temporalErr
-}
-
-func lastPart(dir string) string {
-	for i := len(dir) - 2; i >= 0; i-- {
-		if dir[i] == '/' {
-			return trimSlash(dir[i+1:])
-		}
-	}
-	return trimSlash(dir)
-}
-
-func trimSlash(s string) string {
-	if n := len(s); n > 0 && s[n-1] == '/' {
-		return s[:n-1]
-	}
-	return s
-}
-
-func (c *Client) listed(ctx context.Context, run string, open map[string]enumspb.WorkflowExecutionStatus, known bool) (Seen, error) {
-	seen := Seen{}
-	err := c.getJSON(ctx, statusKey(run), &seen.Status)
-	if errors.Is(err, ErrNotFound) {
-		seen.Status, err = c.recorded(ctx, run)
-	}
-	if err != nil || seen.Ended() || !known {
-		return seen, err
-	}
-	switch status, ok := open[run]; {
-	case !ok:
-		seen.Note = "Temporal has no such run. Try: starter start with the same spec"
-	case status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, status == enumspb.WORKFLOW_EXECUTION_STATUS_FAILED, status == enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-		seen.Phase, seen.Note = PhaseFailed, "the workflow was ended from outside. Try: starter start with the same spec"
-	case status == enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
-		seen.Phase = workflows.PhaseCancelled
-	case status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-		seen.Phase = workflows.PhaseCompleted // the record is older than the end
-	}
-	return seen, nil
-}
-
-// executions returns the newest execution status of every run that Temporal knows.
-func (c *Client) executions(ctx context.Context) (map[string]enumspb.WorkflowExecutionStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, shortCall)
-	defer cancel()
-	out, began := map[string]enumspb.WorkflowExecutionStatus{}, map[string]time.Time{}
-	request := &workflowservice.ListWorkflowExecutionsRequest{
-		Namespace: c.Namespace, PageSize: 1000, Query: "WorkflowType IN ('" + workflows.TypeSelfTrain + "', '" + workflows.TypeScore + "')",
-	}
-	for range 100 { // 100,000 executions are enough for a list that a person reads
-		page, err := c.Temporal.ListWorkflow(ctx, request)
-		if err != nil {
-			return nil, c.temporalError("", err)
-		}
-		for _, e := range page.GetExecutions() {
-			id, start := e.GetExecution().GetWorkflowId(), e.GetStartTime().AsTime()
-			if prev, ok := began[id]; !ok || start.After(prev) {
-				began[id], out[id] = start, e.GetStatus()
-			}
-		}
-		if len(page.GetNextPageToken()) == 0 {
-			break
-		}
-		request.NextPageToken = page.GetNextPageToken()
-	}
-	return out, nil
 }
