@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 
 	"github.com/selfalign/selfalign/internal/report"
@@ -46,12 +45,12 @@ func (c *compareCmd) Run(a *app) error {
 	}
 	defer client.Close()
 	var data [2]report.Data
-	var specs [2]json.RawMessage
+	var specs [2]report.Spec
 	for i, run := range []string{c.A, c.B} {
 		if data[i], err = client.ReportData(a.ctx, run, report.Options{}); err != nil {
 			return err
 		}
-		if specs[i], err = client.SpecJSON(a.ctx, run); err != nil {
+		if specs[i], err = client.Asked(a.ctx, run); err != nil {
 			return err
 		}
 	}

@@ -83,6 +83,9 @@ func (c *forkCmd) Run(a *app) error {
 		return err
 	}
 	if c.File != "" {
+		if err := client.Free(a.ctx, spec, filepath.Dir(c.File)); err != nil {
+			return err
+		}
 		if spec, err = client.Prepare(a.ctx, spec, filepath.Dir(c.File), a.uploads()); err != nil {
 			return err
 		}

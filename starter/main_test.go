@@ -324,6 +324,34 @@ func TestSteering(t *testing.T) {
 	}
 }
 
+// The list as JSON is an array with a record a line, without what fills pages.
+func TestListJSON(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	m.On("ListWorkflow", mock.Anything, mock.Anything).Return(&workflowservice.ListWorkflowExecutionsResponse{}, nil)
+	store := s3test.Store(t)
+	for _, id := range []string{"a", "a/eval/x"} {
+		body, err := json.Marshal(workflows.Status{Run: id, Phase: workflows.PhaseCompleted, Stages: make([]workflows.StageStatus, 9)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Put(t.Context(), "runs/"+id+"/status.json", body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := benchOn(t, m, store)("list", "--json")
+	var got []map[string]any
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || len(got) != 2 || got[1]["run"] != "a/eval/x" || got[0]["stages"] != nil {
+		t.Errorf("%d, %v\n%s%s", code, err, out, errs)
+	}
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 {
+		t.Errorf("%d lines\n%s", len(lines), out)
+	}
+	if code, out, errs = bench(t, m)("list", "--json"); code != 0 || out != "[]\n" {
+		t.Errorf("no runs: %d\n%s%s", code, out, errs)
+	}
+}
+
 func TestWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	m := mocked()

@@ -85,6 +85,9 @@ func (c *scoreCmd) Run(a *app) error {
 	if err := a.preflight(client); err != nil {
 		return err
 	}
+	if err := client.FreeScore(a.ctx, spec, dir); err != nil {
+		return err
+	}
 	if spec, err = client.PrepareScore(a.ctx, spec, dir, a.uploads()); err != nil {
 		return err
 	}

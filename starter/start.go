@@ -64,6 +64,9 @@ func (c *startCmd) Run(a *app) error {
 	if err := a.preflight(client); err != nil {
 		return err
 	}
+	if err := client.Free(a.ctx, spec, c.dir()); err != nil {
+		return err
+	}
 	for _, w := range estimate.Unbounded(spec, worker) {
 		a.warn("warning: %s", w)
 	}

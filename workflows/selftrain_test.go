@@ -122,6 +122,11 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 				t.Errorf("after an hour: %s, %v; want paused", now.Phase, err)
 			}
 			update[Status](t, env, UpdateResume, nil)
+			env.UpdateWorkflow(UpdateResume, "again", &testsuite.TestUpdateCallback{
+				OnAccept:   func() { t.Error("a run that is not paused is resumed") },
+				OnReject:   func(error) {},
+				OnComplete: func(any, error) {},
+			})
 		}, time.Hour)
 	})
 	if err != nil || status.Phase != PhaseCompleted {

@@ -20,7 +20,7 @@ type Comparison struct {
 	Format  int          `json:"format"` // 1
 	A       string       `json:"a"`
 	B       string       `json:"b"`
-	Spec    []SpecChange `json:"spec"` // fields that differ; texts are clipped
+	Spec    []SpecChange `json:"spec"` // fields that differ in a spec or in what was in force; texts are clipped
 	Figures []Figure     `json:"figures"`
 	Sets    []SetChange  `json:"sets"`
 }
@@ -30,6 +30,15 @@ type SpecChange struct {
 	Path string `json:"path"` // such as curate.threshold
 	A    string `json:"a"`
 	B    string `json:"b"`
+	// SetA and SetB are what was in force in the end, where it was changed while the run went on; "" elsewhere.
+	SetA string `json:"set_a,omitempty"`
+	SetB string `json:"set_b,omitempty"`
+}
+
+// Spec is what a run was asked for.
+type Spec struct {
+	JSON json.RawMessage
+	Set  map[string]string // fields that were changed while it went on, such as curate.threshold, to what
 }
 
 // Figure is one figure of both runs, "" where a run has none.
@@ -77,9 +86,9 @@ const (
 	maxFields = 2000 // of a spec
 )
 
-// Compare puts two runs side by side: their specs as JSON, the figures of their reports, and their datasets, of which
+// Compare puts two runs side by side: their specs, the figures of their reports, and their datasets, of which
 // opt.Scan rows are read, in bounded memory.
-func Compare(ctx context.Context, st *blob.Store, a, b Data, specA, specB json.RawMessage, opt Options) (Comparison, error) {
+func Compare(ctx context.Context, st *blob.Store, a, b Data, specA, specB Spec, opt Options) (Comparison, error) {
 	opt = opt.withDefaults()
 	c := Comparison{Format: 1, A: a.Run, B: b.Run, Figures: figures(a, b)}
 	var err error
@@ -233,25 +242,45 @@ func (s *SetChange) count(r RowOf2, order int) {
 	}
 }
 
-// specChanges compares two specs field by field.
-func specChanges(a, b json.RawMessage) ([]SpecChange, error) {
-	fieldsA, err := fields(a)
+// specChanges compares two specs field by field, as they were written and as they were in force in the end.
+func specChanges(a, b Spec) ([]SpecChange, error) {
+	fieldsA, err := fields(a.JSON)
 	if err != nil {
 		return nil, err
 	}
-	fieldsB, err := fields(b)
+	fieldsB, err := fields(b.JSON)
 	if err != nil {
 		return nil, err
 	}
-	all := maps.Clone(fieldsA)
-	maps.Copy(all, fieldsB)
+	all := map[string]string{}
+	for _, has := range []map[string]string{fieldsA, fieldsB, a.Set, b.Set} {
+		maps.Copy(all, has)
+	}
 	var out []SpecChange
 	for _, path := range slices.Sorted(maps.Keys(all)) {
-		if fieldsA[path] != fieldsB[path] && path != "name" {
-			out = append(out, SpecChange{Path: clip(path, 200), A: clip(fieldsA[path], 500), B: clip(fieldsB[path], 500)})
+		c := SpecChange{Path: clip(path, 200), A: clip(fieldsA[path], 500), B: clip(fieldsB[path], 500)}
+		inForce := func(written string, set map[string]string) (changed, value string) {
+			if now, ok := set[path]; ok && now != written {
+				return clip(now, 500), now
+			}
+			return "", written
+		}
+		var x, y string
+		c.SetA, x = inForce(fieldsA[path], a.Set)
+		c.SetB, y = inForce(fieldsB[path], b.Set)
+		if (fieldsA[path] != fieldsB[path] || x != y) && path != "name" {
+			out = append(out, c)
 		}
 	}
 	return out, nil
+}
+
+// inForce writes a value of the spec, and what it was set to.
+func inForce(written, set string) string {
+	if set == "" {
+		return orDash(written)
+	}
+	return set + " (set; spec " + orDash(written) + ")"
 }
 
 // fields flattens a JSON object to paths and values.

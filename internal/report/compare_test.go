@@ -51,15 +51,15 @@ func TestCompare(t *testing.T) {
 		seeds := commit(t, st, "runs/"+[]string{"a", "b"}[i]+"/seeds", 1, dataset.Manifest{Kind: dataset.KindSeeds}, []dataset.Seed{{ID: dataset.PairID("q", "a"), Instruction: "q", Output: "a"}}, nil)
 		d[i] = Data{Input: Input{Run: name, Phase: "completed", Threshold: float64(4 + i), Seeds: seeds, Rounds: []Round{{Iteration: 1, Ratings: ref}}}}
 	}
-	specs := [2]json.RawMessage{
-		json.RawMessage(`{"name":"a","curate":{"threshold":4},"seeds":[{"path":"x"}],"only":"here","none":null}`),
-		json.RawMessage(`{"name":"b","curate":{"threshold":5},"seeds":[{"path":"x"},{"path":"<script>"}]}`),
+	specs := [2]Spec{
+		{JSON: json.RawMessage(`{"name":"a","curate":{"threshold":4},"seeds":[{"path":"x"}],"only":"here","none":null}`)},
+		{JSON: json.RawMessage(`{"name":"b","curate":{"threshold":5},"seeds":[{"path":"x"},{"path":"<script>"}]}`)},
 	}
 	c, err := Compare(t.Context(), st, d[0], d[1], specs[0], specs[1], Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(c.Spec); got != "[{curate.threshold 4 5} {only here } {seeds[1].path  <script>}]" {
+	if got := fmt.Sprint(c.Spec); got != "[{curate.threshold 4 5  } {only here   } {seeds[1].path  <script>  }]" {
 		t.Errorf("spec: %s", got)
 	}
 	if len(c.Sets) != 2 || !c.Sets[0].Equal || c.Sets[0].Both != 1 {
@@ -92,7 +92,56 @@ func TestCompare(t *testing.T) {
 	if err != nil || !json.Valid(raw) {
 		t.Error(err)
 	}
-	if _, err := Compare(t.Context(), st, d[0], d[1], json.RawMessage(`{`), specs[1], Options{}); err == nil {
+	if _, err := Compare(t.Context(), st, d[0], d[1], Spec{JSON: json.RawMessage(`{`)}, specs[1], Options{}); err == nil {
 		t.Error("half a spec is compared")
+	}
+}
+
+// What was changed while a run went on counts as much as what its spec says.
+func TestCompareInForce(t *testing.T) {
+	t.Parallel()
+	spec := func(threshold, iterations string) json.RawMessage {
+		return json.RawMessage(`{"name":"x","curate":{"threshold":` + threshold + `},"iterations":` + iterations + `,"budget":{"usd":5}}`)
+	}
+	c, err := Compare(t.Context(), nil, Data{Input: Input{Run: "a"}}, Data{Input: Input{Run: "b"}},
+		Spec{JSON: spec("4.5", "2"), Set: map[string]string{"curate.threshold": "4", "budget.usd": "5"}},
+		Spec{JSON: spec("4.5", "3"), Set: map[string]string{"iterations": "2"}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []SpecChange{
+		{Path: "curate.threshold", A: "4.5", B: "4.5", SetA: "4"},
+		{Path: "iterations", A: "2", B: "3", SetB: "2"},
+	}
+	if fmt.Sprint(c.Spec) != fmt.Sprint(want) {
+		t.Errorf("%+v", c.Spec)
+	}
+	var text, page bytes.Buffer
+	if err := c.Text(&text); err != nil || !strings.Contains(text.String(), "4 (set; spec 4.5)") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	if err := c.HTML(&page); err != nil || !strings.Contains(page.String(), "2 (set; spec 3)") {
+		t.Errorf("%v\n%s", err, page.String())
+	}
+}
+
+// The known part of a cost is told, and that it is a part.
+func TestCostKnown(t *testing.T) {
+	t.Parallel()
+	paid := func(calls, micro, unknown int64) dataset.Usage {
+		return dataset.Usage{Calls: calls, MicroUSD: micro, UnknownPrice: unknown}
+	}
+	for want, d := range map[string]Input{
+		"–":            {},
+		"$0.50":        {Spent: paid(3, 500_000, 0), Trainings: []Training{{CostKnown: true}}},
+		"≥ $0.50":      {Spent: paid(3, 500_000, 0), Trainings: []Training{{}}},
+		"≥ $0.60":      {Spent: paid(3, 600_000, 1), Trainings: []Training{{}}},
+		"$0 for calls": {Trainings: []Training{{CostKnown: true}, {}}},
+		"$0":           {Trainings: []Training{{CostKnown: true}}},
+		"unknown":      {Spent: paid(3, 0, 3), Trainings: []Training{{}}},
+	} {
+		if got := itCost(Data{Input: d}); got.Value != want {
+			t.Errorf("%q, want %q; %v", got.Value, want, got.Lines)
+		}
 	}
 }

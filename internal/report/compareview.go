@@ -30,10 +30,10 @@ func (c Comparison) Text(w io.Writer) error {
 	}
 	b.WriteString("\n")
 	figures.text(&b)
-	b.WriteString("\nWhat the specs say differently\n")
+	b.WriteString("\nWhat was asked differently\n")
 	spec := table{texts: 3, head: []string{"field", plain(c.A, 30), plain(c.B, 30)}}
 	for _, s := range c.Spec {
-		spec.add(plain(s.Path, 50), orDash(plain(s.A, 40)), orDash(plain(s.B, 40)))
+		spec.add(plain(s.Path, 50), inForce(plain(s.A, 40), plain(s.SetA, 40)), inForce(plain(s.B, 40), plain(s.SetB, 40)))
 	}
 	if len(c.Spec) == 0 {
 		b.WriteString("  nothing but the name\n")

@@ -36,6 +36,7 @@ var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
 	"iterations":   iterations,
 	"funnelSteps":  funnelSteps,
 	"sourceName":   sourceName,
+	"inForce":      inForce,
 	"reasonsOf":    reasonsOf,
 	"heldOut":      heldOutTable,
 	"looked":       looked,

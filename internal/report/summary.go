@@ -96,7 +96,7 @@ func wasKept(d Data) card {
 }
 
 func itCost(d Data) card {
-	c := card{Question: "What it cost", Value: cost(d.Spent), Lines: []string{
+	c := card{Question: "What it cost", Value: costKnown(d), Lines: []string{
 		plural(d.Spent.Calls, "call", "calls") + ", " + compact(d.Spent.PromptTokens+d.Spent.CompletionTokens) + " tokens",
 	}}
 	if d.Recipe == nil {
@@ -109,6 +109,22 @@ func itCost(d Data) card {
 		c.Lines = append(c.Lines, t+" from the start")
 	}
 	return c
+}
+
+// costKnown is what is known of a run's cost. Trainings that nobody priced are said to be missing from it.
+func costKnown(d Data) string {
+	calls := cost(d.Spent)
+	if d.Spent.Calls == 0 && len(d.Trainings) > 0 { // every answer was there already
+		calls = usd(d.Spent.MicroUSD)
+	}
+	unpriced := slices.ContainsFunc(d.Trainings, func(t Training) bool { return !t.CostKnown })
+	switch {
+	case !unpriced || calls == "–" || calls == "unknown":
+		return calls
+	case d.Spent.MicroUSD == 0 && d.Spent.UnknownPrice == 0:
+		return calls + " for calls"
+	}
+	return "≥ " + strings.TrimPrefix(calls, "≥ ")
 }
 
 func isBetter(d Data) card {
@@ -366,7 +382,7 @@ func sourceName(s string) string {
 		return s
 	}
 	digest, name, _ := strings.Cut(digest, "/")
-	if name == "" {
+	if name == "" { // a folder that was uploaded before folders kept their names
 		name = "folder"
 	}
 	return name + " (uploaded, " + short(digest) + ")"

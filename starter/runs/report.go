@@ -169,8 +169,38 @@ func (c *Client) standing(ctx context.Context, dir string, ref *dataset.Ref) err
 	return err
 }
 
-// SpecJSON returns the spec of a run of any recipe.
-func (c *Client) SpecJSON(ctx context.Context, run string) (json.RawMessage, error) {
+// Asked returns the spec of a run of any recipe, and what updates changed while it went on.
+func (c *Client) Asked(ctx context.Context, run string) (report.Spec, error) {
+	body, err := c.specJSON(ctx, run)
+	if err != nil {
+		return report.Spec{}, err
+	}
+	seen, err := c.Status(ctx, run)
+	return report.Spec{JSON: body, Set: inForce(seen.Set)}, err
+}
+
+// inForce names the fields of a spec that updates changed, and to what.
+func inForce(s *workflows.Settings) map[string]string {
+	out := map[string]string{}
+	if s == nil {
+		return out
+	}
+	if b := s.Budget; b != nil {
+		out["budget.usd"], out["budget.calls"], out["budget.tokens"] = fmt.Sprint(b.USD), fmt.Sprint(b.Calls), fmt.Sprint(b.Tokens)
+	}
+	if n := s.InFlight; n != nil {
+		out["augment.in_flight"], out["rate.in_flight"] = fmt.Sprint(*n), fmt.Sprint(*n)
+	}
+	if k := s.Threshold; k != nil {
+		out["curate.threshold"] = fmt.Sprint(*k)
+	}
+	if n := s.Iterations; n != nil {
+		out["iterations"] = fmt.Sprint(*n)
+	}
+	return out
+}
+
+func (c *Client) specJSON(ctx context.Context, run string) (json.RawMessage, error) {
 	var in struct {
 		Spec  json.RawMessage `json:"spec"`
 		Score json.RawMessage `json:"score"`

@@ -75,6 +75,7 @@ type Client struct {
 	// Slow, where set, is told from another goroutine what has not answered for some seconds: once of S3, once an update of workers.
 	Slow     func(waiting string)
 	toldSlow sync.Once
+	unsent   bool // uploads only tell the address that they would have
 }
 
 // Connect returns a client for the places that the worker's settings name. It makes no request: what is not there shows in

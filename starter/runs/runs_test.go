@@ -136,6 +136,9 @@ func TestPrepareUploadsOnce(t *testing.T) {
 	if got.Prompts.Rate != "rate {{.Output}}" || s.Seeds[0].Path != "seeds.jsonl" {
 		t.Errorf("prompt %q, spec given now %+v", got.Prompts.Rate, s.Seeds)
 	}
+	if !strings.HasSuffix(got.Documents[0].Path, "/pages/") {
+		t.Errorf("the folder pages is called %s", got.Documents[0].Path)
+	}
 	sent = 0
 	again, err := c.Prepare(t.Context(), s, dir, progress)
 	if err != nil || config.Digest(again) != config.Digest(got) || sent != 0 || skipped != 3 {
@@ -223,6 +226,16 @@ func TestList(t *testing.T) {
 	put(t, c, "runs/b/status.json", workflows.Status{Run: "b", Phase: workflows.PhaseCompleted, StartedAt: time.Now()})
 	put(t, c, "runs/c/status.json", workflows.Status{Run: "c", Phase: workflows.PhaseRunning, StartedAt: time.Now().Add(-time.Hour)})
 	put(t, c, "runs/stray/other.json", []byte("{}"))
+	for i, id := range []string{"b/eval/second", "b/eval/first", "eval/alone"} {
+		put(t, c, "runs/"+id+"/status.json", workflows.Status{
+			Run: id, Phase: workflows.PhaseRunning, Recipe: workflows.RecipeEvaluate, StartedAt: time.Now().Add(-time.Duration(10+i) * time.Minute),
+		})
+	}
+	f.executions["b"] = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+	f.status["a"] = workflows.Status{Run: "a", Phase: runs.PhaseStarting} // one that does not answer is taken for all
+	f.executions["b/eval/first"] = enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	f.status["b/eval/first"] = workflows.Status{Run: "b/eval/first", Phase: workflows.PhasePaused, StartedAt: time.Now().Add(-time.Hour)}
+	f.executions["eval/alone"] = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 	f.executions["c"] = enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED
 	all, err := c.List(t.Context())
 	if err != nil {
@@ -232,11 +245,15 @@ func TestList(t *testing.T) {
 	for _, s := range all {
 		got = append(got, s.Run+" "+s.Phase)
 	}
-	if diff := cmp.Diff([]string{"b completed", "c failed", "a starting"}, got); diff != "" {
+	asked, err := c.Evaluations(t.Context(), "b")
+	if err != nil || len(asked) != 2 || asked[0].Run != "b/eval/first" {
+		t.Errorf("evaluations: %+v, %v", asked, err)
+	}
+	if diff := cmp.Diff([]string{"b completed", "b/eval/first paused", "b/eval/second running", "eval/alone completed", "c failed", "a starting"}, got); diff != "" {
 		t.Error(diff)
 	}
 	f.down = errDown
-	if all, err = c.List(t.Context()); !isUnreachable(err) || len(all) != 3 {
+	if all, err = c.List(t.Context()); !isUnreachable(err) || len(all) != 6 {
 		t.Errorf("Temporal down: %v, %v", all, err)
 	}
 }
@@ -326,7 +343,7 @@ func TestFork(t *testing.T) {
 	if s, err := c.Fork(t.Context(), "a", 2, fork); err != nil || s.New || f.starts != 2 {
 		t.Errorf("again: %+v, %v", s, err)
 	}
-	if _, err := c.Fork(t.Context(), "a", 3, spec("c")); !errors.Is(err, runs.ErrNotFound) || !strings.Contains(err.Error(), "it has 2") {
+	if _, err := c.Fork(t.Context(), "a", 3, spec("c")); !errors.Is(err, runs.ErrNotFound) || !strings.Contains(err.Error(), "iteration 3 not found among those that a fork can begin with: 2") {
 		t.Errorf("no such iteration: %v", err)
 	}
 	if _, err := c.Fork(t.Context(), "none", 2, spec("c")); !errors.Is(err, runs.ErrNotFound) {

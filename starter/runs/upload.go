@@ -32,6 +32,7 @@ const (
 	wholeBytes    = 16 << 20  // files up to this size are sent from memory
 	uploadsAtOnce = 4
 	fileDeadline  = 6 * time.Hour // for one large file
+	maxFolderName = 40            // bytes: with a file's name of 900 a key stays below 1,024
 )
 
 // UploadProgress tells how far the upload of one source is.
@@ -76,7 +77,14 @@ func (c *Client) upload(ctx context.Context, source string, progress func(Upload
 	told.Files, told.Bytes, told.HashingOnly = 0, 0, false
 	root := "uploads/" + files[0].sum
 	if folder {
-		root = "uploads/" + digestFolder(files)
+		root = "uploads/" + digestFolder(files) + "/" + folderName(source)
+	}
+	address := c.Store.URI(root + "/" + files[0].rel)
+	if folder {
+		address = c.Store.URI(root) + "/"
+	}
+	if c.unsent {
+		return address, nil
 	}
 	present := map[string]int64{}
 	list, cancel := context.WithTimeout(ctx, objectCall)
@@ -109,10 +117,31 @@ func (c *Client) upload(ctx context.Context, source string, progress func(Upload
 	if err := group.Wait(); err != nil {
 		return "", fmt.Errorf("upload %s: %w", source, err)
 	}
-	if folder {
-		return c.Store.URI(root) + "/", nil
+	return address, nil
+}
+
+// folderName is what a folder, or the one that a pattern begins with, is called where it was uploaded.
+func folderName(source string) string {
+	if pattern := filepath.ToSlash(source); origin.IsPattern(pattern) {
+		if _, err := os.Stat(source); err != nil {
+			source = filepath.FromSlash(origin.Before(pattern))
+		}
 	}
-	return c.Store.URI(root + "/" + files[0].rel), nil
+	whole, err := filepath.Abs(source)
+	if err != nil {
+		return "folder"
+	}
+	name := strings.Map(func(r rune) rune { // an address must be no pattern and no query
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._- ", r) {
+			return r
+		}
+		return '_'
+	}, strings.ToValidUTF8(filepath.Base(whole), "_"))
+	for len(name) > maxFolderName {
+		_, last := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-last]
+	}
+	return name
 }
 
 // send writes one file. A file that changed since its digest was taken must not stand under that digest.
