@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -87,30 +84,18 @@ func (p *Publishing) card(ctx context.Context, in PushInput) (hub.Card, []byte, 
 	facts := in.Facts
 	if in.Spec != nil {
 		spec := *in.Spec
-		commit, err := publish.CommitOf(ctx, p.Store, facts.Steps)
+		var commit string
+		commit, err = publish.CommitOf(ctx, p.Store, facts.Steps)
 		if err != nil {
 			return hub.Card{}, nil, err
 		}
 		spec.Load = spec.Load.At(commit)
-		text, err := yaml.Marshal(spec)
-		if err != nil {
-			return hub.Card{}, nil, fmt.Errorf("card: %w", err)
-		}
-		facts.SpecName, facts.Spec = "score.yaml", string(text)
+		err = facts.Complete(ctx, p.Store, "score.yaml", spec)
+	} else if in.Run != nil {
+		err = facts.Complete(ctx, p.Store, "run.yaml", in.Run)
 	}
-	if in.Run != nil {
-		text, err := yaml.Marshal(in.Run)
-		if err != nil {
-			return hub.Card{}, nil, fmt.Errorf("card: %w", err)
-		}
-		facts.SpecName, facts.Spec = "run.yaml", string(text)
-	}
-	if !facts.Scores.IsZero() {
-		used, err := publish.PromptsOf(ctx, p.Store, facts.Scores)
-		if err != nil {
-			return hub.Card{}, nil, err
-		}
-		facts.Prompts = maps.Clone(used)
+	if err != nil {
+		return hub.Card{}, nil, err
 	}
 	card, err := publish.Card(ctx, p.Store, e, facts)
 	if err != nil {

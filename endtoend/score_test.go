@@ -53,7 +53,7 @@ func promptsTable(t *testing.T, from, to int) []byte {
 // TestScoreIsPushedOnceWhoeverDies runs the recipe as it stands in examples/score.yaml, with a Hub that the prompts (a gated,
 // private dataset) are read from and the result is pushed to. Another commit comes to the prompts while they are read, and changes
 // nothing. The worker is killed when its large files are uploaded and the commit is about to be made, and again when the commit stands
-// and its answer is under way: one commit comes of it.
+// and its answer is under way: one commit comes of it. Before that the token may not write: the run is blocked, and goes on after a retry.
 func TestScoreIsPushedOnceWhoeverDies(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -61,7 +61,7 @@ func TestScoreIsPushedOnceWhoeverDies(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = hub.Close() })
 	token := "hf_" + l.t.Name()
-	hub.AddToken(token, hubtest.Account{User: "me", Write: true, Orgs: []string{"HuggingFaceH4"}})
+	hub.AddToken(token, hubtest.Account{User: "me", Orgs: []string{"HuggingFaceH4"}})
 	hub.AddRepo(promptsRepo, true, true)
 	const file = "data/test-00000-of-00001-abc.parquet"
 	pinned := hub.Put(promptsRepo, "main", map[string][]byte{
@@ -109,10 +109,23 @@ func TestScoreIsPushedOnceWhoeverDies(t *testing.T) {
 	require.NoError(t, err)
 
 	var seen runs.Seen
-	require.Eventually(t, func() bool {
-		seen, err = l.client.Status(t.Context(), "recipe")
-		return err == nil && (seen.Ended() || seen.Phase == workflows.PhaseBlocked)
-	}, patience, 200*time.Millisecond)
+	stops := func() {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			seen, err = l.client.Status(t.Context(), "recipe")
+			return err == nil && (seen.Ended() || seen.Phase == workflows.PhaseBlocked)
+		}, patience, 200*time.Millisecond)
+	}
+	stops()
+	require.Equal(t, workflows.PhaseBlocked, seen.Phase, seen.Message)
+	require.Contains(t, seen.Message, "starter retry recipe")
+	require.Empty(t, hub.Commits("me/recipe", "main"))
+	paid := seen.Spent
+	hub.AddToken(token, hubtest.Account{User: "me", Write: true, Orgs: []string{"HuggingFaceH4"}})
+	_, err = l.client.Update(t.Context(), "recipe", workflows.UpdateRetry, nil)
+	require.NoError(t, err)
+	stops()
+	require.Equal(t, paid, seen.Spent, "nothing is asked again")
 	require.Equal(t, workflows.PhaseCompleted, seen.Phase, seen.Message)
 	require.Len(t, seen.Pushed, 1)
 	pushes := 0

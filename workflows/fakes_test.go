@@ -51,6 +51,8 @@ type world struct {
 	serves  *fakeServer // nil: models answer by themselves
 	digest  func(dir string) string
 
+	keepNone bool // of a recipe's answers none is kept
+
 	evaluated []string // folders that evaluations made
 	rate      func(eval.Result) float64
 	jaccard   float64

@@ -27,12 +27,15 @@ type ScoreInput struct {
 	Queue    string       `json:"queue"`
 	Search   bool         `json:"search"`
 	Withdraw bool         `json:"withdraw,omitempty"` // as in SelfTrainInput
+	// Some has the run wait for a person where a step kept no row; false in runs begun before there was that.
+	Some bool `json:"some,omitempty"`
 }
 
 // scoreRun is the recipe in work: the machinery of a run, over a spec of its own.
 type scoreRun struct {
 	*run
 	spec config.Score
+	some bool // of ScoreInput
 }
 
 // Score is the generate-and-score recipe: load prompts, generate answers, score them, keep some, push them. Steps are those of
@@ -43,7 +46,7 @@ func Score(ctx workflow.Context, in ScoreInput) (Status, error) {
 		return Status{}, err
 	}
 	base.recipe = RecipeScore
-	r := &scoreRun{run: base, spec: in.Spec}
+	r := &scoreRun{run: base, spec: in.Spec, some: in.Some}
 	err = r.steps(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -91,20 +94,46 @@ func (r *scoreRun) steps(ctx workflow.Context) error {
 		if responses, err = r.ask(ctx, "generate", r.generating(prompts), dataset.KindResponses); err != nil {
 			return err
 		}
+		if err := r.needsRows(ctx, "generate", responses, "all %d answers were rejected",
+			"see why in the rejected rows of starter pull "+r.name+" --set responses; where answers were cut (answer_cut), "+
+				"a higher generate.max_tokens or generate.keep_truncated: true helps; then start a new run"); err != nil {
+			return err
+		}
 	}
 	ratings, err := r.ask(ctx, "score", r.scoring(responses), dataset.KindRatings)
 	if err != nil {
+		return err
+	}
+	if err := r.needsRows(ctx, "score", ratings, "none of %d answers got a score",
+		"see why in the rejected rows of starter pull "+r.name+" --set ratings, then start a new run with another score.model or score.method; "+
+			"answers are not paid for again"); err != nil {
 		return err
 	}
 	leaves, err := r.keep(ctx, responses, ratings)
 	if err != nil {
 		return err
 	}
+	if r.spec.Push.Leaves() {
+		if err := r.needsRows(ctx, "keep", leaves[0].Dataset, "none of %d scored answers was kept, so there is nothing to push",
+			"start a new run with a lower keep.min_score; nothing is paid for again"); err != nil {
+			return err
+		}
+	}
 	r.st.Results = append([]dataset.Ref{prompts, responses, ratings}, refsOf(leaves)...)
 	if err := r.publish(ctx, r.spec.Push, leaves, activities.PushInput{Facts: ScoreFacts(r.spec, r.st.Results), Spec: &r.spec}); err != nil {
 		return err
 	}
 	return r.finishScore(ctx, ratings)
+}
+
+// needsRows waits for a person where a step kept no row: what comes after would be spent, or published, for nothing.
+func (r *scoreRun) needsRows(ctx workflow.Context, step string, made dataset.Ref, what, way string) error {
+	if !r.some || made.Rows > 0 {
+		return nil
+	}
+	return r.step(ctx, step, "rows", func(workflow.Context, int) (string, error) {
+		return "", activities.NewTrouble("rows", fmt.Sprintf(what, made.Rejected), way)
+	})
 }
 
 func refsOf(leaves []publish.Leaf) []dataset.Ref {

@@ -78,7 +78,11 @@ func (f *fakePublishing) CopyExport(_ context.Context, in activities.CopyInput) 
 }
 
 func (f *fakeSets) KeepPartition(_ context.Context, w activities.KeepWork) (activities.PartitionResult, error) {
-	return f.w.done(w.Output, w.Partition, f.w.rows, f.w.rows, 0), nil
+	kept := f.w.rows
+	if f.w.keepNone {
+		kept = 0
+	}
+	return f.w.done(w.Output, w.Partition, f.w.rows, kept, 0), nil
 }
 
 func (f *fakeRuns) PreflightScore(context.Context, config.Score) error { return nil }
@@ -91,7 +95,7 @@ func playScore(t *testing.T, w *world, p *fakePublishing, spec config.Score, dur
 		during(env)
 	}
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: spec.Name})
-	env.ExecuteWorkflow(Score, ScoreInput{Spec: spec, Digest: "spec", Queue: "selfalign"})
+	env.ExecuteWorkflow(Score, ScoreInput{Spec: spec, Digest: "spec", Queue: "selfalign", Some: true})
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the workflow did not end")
 	}
@@ -206,5 +210,44 @@ func TestScorePausesAndGoesOn(t *testing.T) {
 	s, err := playScore(t, w, p, scoreSpec(t), nil)
 	if err != nil || s.Phase != PhaseCompleted || s.Spent.Calls != 2*8*4 {
 		t.Fatalf("%s, %d calls: %v", s.Phase, s.Spent.Calls, err)
+	}
+}
+
+// TestScoreOfNothingWaits: a step that keeps no row is the last one. Nothing more is asked, and nothing is pushed over what is there.
+func TestScoreOfNothingWaits(t *testing.T) {
+	t.Parallel()
+	for step, about := range map[string]struct{ says, way string }{
+		"generate": {"all 10 answers were rejected", "generate.max_tokens"},
+		"score":    {"none of 10 answers got a score", "score.method"},
+		"keep":     {"none of 10 scored answers was kept", "keep.min_score"},
+	} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w, p := newWorld(1, 5), &fakePublishing{}
+			task := map[string]string{"generate": stage.TaskRespond, "score": stage.TaskRate}[step]
+			w.ask = func(work stage.Work) (activities.PartitionResult, error) {
+				kept := w.rows
+				if work.Task == task {
+					kept = 0
+				}
+				return w.done(work.Output, work.Partition, w.rows, kept, w.rows), nil
+			}
+			w.keepNone = step == "keep"
+			var seen Status
+			_, err := playScore(t, w, p, scoreSpec(t), func(env *testsuite.TestWorkflowEnvironment) {
+				env.RegisterDelayedCallback(func() {
+					if v, err := env.QueryWorkflow(QueryStatus); err != nil || v.Get(&seen) != nil {
+						t.Error(err)
+					}
+					env.CancelWorkflow()
+				}, time.Hour)
+			})
+			if !temporal.IsCanceledError(err) || seen.Phase != PhaseBlocked || !strings.Contains(seen.Message, about.says) || !strings.Contains(seen.Message, about.way) {
+				t.Errorf("%s, %q: %v", seen.Phase, seen.Message, err)
+			}
+			if last := seen.Stages[len(seen.Stages)-1].Name; (step != "keep" && last != step) || len(p.done) > 0 {
+				t.Errorf("went on to %s, published %q", last, p.done)
+			}
+		})
 	}
 }

@@ -19,7 +19,7 @@ func ScoreReport(s Status, spec config.Score, digest string, ratings dataset.Ref
 	}
 	if !ratings.IsZero() {
 		judge := dataset.ModelRef{Provider: spec.Score.Provider, Name: spec.Score.Model, Revision: spec.Score.Model}
-		known.Rounds = []report.Round{{Ratings: ratings, Threshold: spec.Keep.MinScore, Judge: judge}}
+		known.Rounds = []report.Round{{Ratings: ratings, Selected: made.Kept.Rows, Threshold: spec.Keep.MinScore, Judge: judge}}
 	}
 	known.Stages = stagesKnown(s)
 	return activities.ReportInput{Known: known, Spec: scoreAsRun(spec), Score: &spec}

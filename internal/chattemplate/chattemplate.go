@@ -80,6 +80,9 @@ type Template struct {
 // ErrTime is a template that did not end in time. It is not used again.
 var ErrTime = errors.New("the chat template did not end in time")
 
+// ErrUnread is a template that is not read here, though its own tokenizer may.
+var ErrUnread = errors.New("the chat template uses Jinja that is not read here")
+
 // errDated is a template that cannot do without the clock.
 var errDated = errors.New("the chat template puts today's date into every prompt (strftime_now), so that no answer would be found again. Try: an endpoint with api: chat, or a copy of the template with a date of your own")
 
@@ -215,7 +218,7 @@ func compile(source string) (t *exec.Template, err error) {
 	source = conditionals(source)
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("chat template: %v", r)
+			err = fmt.Errorf("%w: %v", ErrUnread, r)
 		}
 	}()
 	rules := config.New()
@@ -227,7 +230,7 @@ func compile(source string) (t *exec.Template, err error) {
 		Filters: builtins.Filters, Tests: builtins.Tests, ControlStructures: structures, Methods: methods,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("chat template: %.300s", strings.NewReplacer(source, "…", given, "…").Replace(err.Error()))
+		return nil, fmt.Errorf("%w: %.300s", ErrUnread, strings.NewReplacer(source, "…", given, "…").Replace(err.Error()))
 	}
 	return t, nil
 }
@@ -344,7 +347,7 @@ func (t *Template) Render(messages []Message, ask bool) (string, error) {
 		var r result
 		defer func() {
 			if p := recover(); p != nil {
-				r.err = fmt.Errorf("chat template: %.300v", p)
+				r.err = fmt.Errorf("%.300v", p)
 			}
 			done <- r
 		}()
@@ -361,7 +364,7 @@ func (t *Template) Render(messages []Message, ask bool) (string, error) {
 		case r.err != nil && strings.Contains(r.err.Error(), "strftime_now is not callable"):
 			return "", errDated
 		case r.err != nil:
-			return "", fmt.Errorf("chat template: %.300s", r.err.Error())
+			return "", fmt.Errorf("%w: %.300s", ErrUnread, r.err.Error())
 		}
 		return r.text, nil
 	case <-timer.C:

@@ -33,21 +33,6 @@ func FromBytes(path string, content []byte) Upload {
 	}
 }
 
-// FromStore makes an upload of a stored object. It reads the object once for its digest; the object may be of any size.
-func FromStore(ctx context.Context, st *blob.Store, key, path string) (Upload, error) {
-	body, err := st.Stream(ctx, key)
-	if err != nil {
-		return Upload{}, fmt.Errorf("digest for the push: %w", err)
-	}
-	defer body.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, body)
-	if err != nil {
-		return Upload{}, fmt.Errorf("digest for the push: %w", err)
-	}
-	return Known(st, key, path, n, hex.EncodeToString(h.Sum(nil))), nil
-}
-
 // Known makes an upload of a stored object whose size and digest are known already.
 func Known(st *blob.Store, key, path string, size int64, digest string) Upload {
 	return Upload{

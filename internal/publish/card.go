@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/hub"
@@ -131,17 +133,25 @@ func common(reasons map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// PromptsOf returns the templates that rows of a dataset were made with, by task, from its first row.
-func PromptsOf(ctx context.Context, st *blob.Store, ratings dataset.Ref) (map[string]string, error) {
-	for r, err := range dataset.Rows[dataset.Rating](ctx, st, ratings) {
-		if err != nil {
-			return nil, fmt.Errorf("card: %w", err)
-		}
-		out := map[string]string{"score": r.JudgePrompt}
-		if r.Prompt != "" {
-			out["generate"] = r.Prompt
-		}
-		return out, nil
+// Complete adds what the datasets and the spec tell: the spec as YAML under its name, and the templates by task, of the first rating.
+func (f *Facts) Complete(ctx context.Context, st *blob.Store, name string, spec any) error {
+	text, err := yaml.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("card: %w", err)
 	}
-	return nil, nil //nolint:nilnil // no row, no templates
+	f.SpecName, f.Spec = name, string(text)
+	if f.Scores.IsZero() {
+		return nil
+	}
+	for r, err := range dataset.Rows[dataset.Rating](ctx, st, f.Scores) {
+		if err != nil {
+			return fmt.Errorf("card: %w", err)
+		}
+		f.Prompts = map[string]string{"score": r.JudgePrompt}
+		if r.Prompt != "" {
+			f.Prompts["generate"] = r.Prompt
+		}
+		break
+	}
+	return nil
 }

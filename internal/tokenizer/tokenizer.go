@@ -42,7 +42,7 @@ type Shelf struct {
 func Local(path string) (chattemplate.Source, error) {
 	t, err := chattemplate.Open(path)
 	if err != nil {
-		return chattemplate.Source{}, &Error{Name: path, Err: err, Try: "a tokenizer_config.json with a chat template on every worker's machine, or the tokenizer's id on the Hub"}
+		return chattemplate.Source{}, &Error{Name: path, Err: err, Try: way(err, "a tokenizer_config.json with a chat template on every worker's machine, or the tokenizer's id on the Hub")}
 	}
 	t.From = path
 	return t.Source, nil
@@ -81,7 +81,7 @@ func (s *Shelf) Find(ctx context.Context, id, revision string) (chattemplate.Sou
 	}
 	found.From = "hf://" + repo.String() + "@" + commit
 	if err != nil {
-		return chattemplate.Source{}, &Error{Name: found.From, Err: err, Try: "the tokenizer of the model's instruct variant, or an endpoint with api: chat, which applies the template itself"}
+		return chattemplate.Source{}, &Error{Name: found.From, Err: err, Try: way(err, "the tokenizer of the model's instruct variant, or an endpoint with api: chat, which applies the template itself")}
 	}
 	body, err := json.Marshal(found)
 	if err != nil {
@@ -109,6 +109,15 @@ func (s *Shelf) kept(ctx context.Context, repo hub.Repo, commit string) (found c
 		err = json.Unmarshal(body, &found)
 	}
 	return found, err
+}
+
+// way is what to do about a template that is there and cannot be used, else what is given.
+func way(err error, otherwise string) string {
+	if errors.Is(err, chattemplate.ErrUnread) {
+		return "an endpoint with api: chat and no tokenizer, which applies the template itself (vLLM, TGI, SGLang, llama.cpp and Ollama have one), " +
+			"or a folder on every worker's machine with the template written otherwise as chat_template.jinja, beside its tokenizer_config.json"
+	}
+	return otherwise
 }
 
 func key(repo hub.Repo, commit string) string {

@@ -76,7 +76,10 @@ func TestWhatAPersonHasToMend(t *testing.T) {
 	server.Put("models:ann/base", "main", map[string][]byte{"tokenizer_config.json": []byte(`{"bos_token": null}`)})
 	server.AddRepo("models:ann/huge", false, false)
 	server.Put("models:ann/huge", "main", map[string][]byte{"tokenizer_config.json": []byte(strings.Repeat(" ", chattemplate.MaxConfig+1))})
+	server.AddRepo("models:ann/odd", false, false)
+	server.Put("models:ann/odd", "main", map[string][]byte{"tokenizer_config.json": config("{% set a, b = messages[0].role, messages[0].content %}{{ b }}")})
 	for _, c := range []struct{ id, revision, says, try string }{
+		{"ann/odd", "", "Jinja that is not read here", "api: chat and no tokenizer"},
 		{"bob/gated", "", "access not granted", "accept the conditions"},
 		{"ann/nothing", "", "not found", "owner and name"},
 		{"ann/model-instruct", "", "not found", "no tokenizer_config.json"},
@@ -104,4 +107,10 @@ func TestLocal(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, dir, found.From)
 	require.NotEmpty(t, found.Digest())
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), config("{% set a, b = messages[0].role, messages[0].content %}{{ b }}"), 0o600))
+	_, err = tokenizer.Local(dir)
+	var e *tokenizer.Error
+	require.ErrorAs(t, err, &e)
+	require.Contains(t, e.Try, "api: chat and no tokenizer")
 }

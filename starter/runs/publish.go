@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/selfalign/selfalign/internal/dataset"
 	"github.com/selfalign/selfalign/internal/publish"
 	"github.com/selfalign/selfalign/workflows"
@@ -49,13 +47,7 @@ func (c *Client) scoreFacts(ctx context.Context, run string, seen Seen) (publish
 		return facts, c.storeError(err)
 	}
 	in.Spec.Load = in.Spec.Load.At(commit)
-	text, err := yaml.Marshal(in.Spec)
-	if err != nil {
-		return facts, fmt.Errorf("card: %w", err)
-	}
-	facts.SpecName, facts.Spec = "score.yaml", string(text)
-	facts.Prompts, err = publish.PromptsOf(ctx, c.Store, facts.Scores)
-	return facts, err
+	return facts, c.storeError(facts.Complete(ctx, c.Store, "score.yaml", in.Spec))
 }
 
 func (c *Client) trainingExport(ctx context.Context, run string, iteration int, seen Seen) (publish.Export, publish.Facts, error) {
@@ -94,13 +86,7 @@ func (c *Client) trainingExport(ctx context.Context, run string, iteration int, 
 		have[dataset.KindSeeds], have[dataset.KindSegments], have[dataset.KindCandidates])
 	facts.Title = fmt.Sprintf("%s, iteration %d", run, set.Iteration)
 	facts.About += " The config `curated` holds the selected pairs, `augmented` all that were generated, `seeds` the human-written pairs that the models were trained on first."
-	text, err := yaml.Marshal(spec)
-	if err != nil {
-		return fail(fmt.Errorf("card: %w", err))
-	}
-	facts.SpecName, facts.Spec = "run.yaml", string(text)
-	facts.Prompts, err = publish.PromptsOf(ctx, c.Store, set.Ratings)
-	return e, facts, err
+	return e, facts, c.storeError(facts.Complete(ctx, c.Store, "run.yaml", spec))
 }
 
 // DownloadExport writes an export and its card to a folder: Parquet, or JSONL, which is made where the export has none. Each file

@@ -43,7 +43,7 @@ func InlineScorePrompts(p config.ScorePrompts, dir string) (config.ScorePrompts,
 
 // StartScore is Start for the generate-and-score recipe: the same spec again finds the run that is there.
 func (c *Client) StartScore(ctx context.Context, spec config.Score) (Started, error) {
-	in := workflows.ScoreInput{Spec: spec, Digest: config.ScoreDigest(spec), Queue: c.Queue, Search: c.hasSearchAttributes(ctx), Withdraw: true}
+	in := workflows.ScoreInput{Spec: spec, Digest: config.ScoreDigest(spec), Queue: c.Queue, Search: c.hasSearchAttributes(ctx), Withdraw: true, Some: true}
 	return launch(ctx, c, spec.Name, workflows.TypeScore, in, in.Digest, scoreSummary, func(standing workflows.ScoreInput) error {
 		switch {
 		case standing.Digest == in.Digest:
