@@ -22,8 +22,11 @@ import (
 // crawlFolder is where the crawl lies in the bucket.
 const crawlFolder = "crawl"
 
-// ingestMemory is the limit of the process that ingests where GOMEMLIMIT does not say: a worker's own.
-const ingestMemory = "232MiB"
+// ingestMemory and ingestCollect are those of a worker, for the process that ingests, where GOMEMLIMIT and GOGC do not say.
+const (
+	ingestMemory  = "232MiB"
+	ingestCollect = "200"
+)
 
 type ingestOptions struct {
 	megabytes, files, record, atOnce, cores int
@@ -40,8 +43,8 @@ type ingestResult struct {
 	Packed   int64        `json:"packed_bytes"` // as they lie
 	HTML     int64        `json:"html_bytes"`
 	Pages    int          `json:"pages"`
-	Turns    *ingestPass  `json:"turns,omitempty"` // one core, map tasks and the library by turns
-	Overhead float64      `json:"overhead,omitempty"`
+	Turns    *ingestPass  `json:"turns,omitempty"`      // one core, map tasks and the library by turns
+	Overhead float64      `json:"overhead,omitempty"`   // map tasks over all libraries
 	Passes   []ingestPass `json:"passes"`               // with 1, 2 … cores
 	Share    float64      `json:"share_of_ideal"`       // of the last pass: its speed over that of one core times its cores
 	CPUShare float64      `json:"share_of_ideal_cpu"`   // how many of its cores it kept busy
@@ -59,7 +62,7 @@ func ingestCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 	flags.IntVar(&o.record, "record-mb", 0, "megabytes of one huge record in the middle of the first file")
 	flags.IntVar(&o.atOnce, "at-once", 4, "tasks in work at once, as a worker has on up to four cores")
 	flags.IntVar(&o.cores, "cores", 2, "cores of the last pass; the first has one. With 1 there is one pass, with 0 one with all cores")
-	flags.BoolVar(&o.library, "library", true, "also measure the extraction library alone on the same pages")
+	flags.BoolVar(&o.library, "library", true, "also measure the libraries alone on the same files")
 	flags.StringVar(&o.dir, "dir", "", "`folder` for data, which is kept; default: a temporary one, removed at the end")
 	flags.BoolVar(&o.json, "json", false, "print every figure as JSON")
 	profile := profileFlag(flags)
@@ -114,7 +117,7 @@ func benchIngest(ctx context.Context, o ingestOptions, dir string, stderr io.Wri
 		if err != nil {
 			return nil, err
 		}
-		r.Turns, r.Overhead = &pass, pass.Map.CPU/pass.Library.CPU
+		r.Turns, r.Overhead = &pass, pass.Map.CPU/pass.Library.cpu()
 	}
 	cores := []int{1, o.cores}
 	if o.cores <= 1 {
@@ -135,6 +138,9 @@ func benchIngest(ctx context.Context, o ingestOptions, dir string, stderr io.Wri
 	return r, nil
 }
 
+// crawlName is the key of a file.
+func crawlName(i int) string { return fmt.Sprintf("%s/%05d.warc.gz", crawlFolder, i) }
+
 // upload makes the files of a crawl and puts them into the bucket; of each, one copy at a time lies on disk besides.
 func (p crawlPlan) upload(ctx context.Context, st *blob.Store, dir string) (raw, packed int64, err error) {
 	type size struct{ raw, packed int64 }
@@ -143,7 +149,7 @@ func (p crawlPlan) upload(ctx context.Context, st *blob.Store, dir string) (raw,
 	g.SetLimit(2)
 	for i := range p.Files {
 		g.Go(func() error {
-			path := filepath.Join(dir, fmt.Sprintf("%05d.warc.gz", i))
+			path := filepath.Join(dir, filepath.Base(crawlName(i)))
 			defer os.Remove(path)
 			n, err := p.write(path, i)
 			if err != nil {
@@ -154,7 +160,7 @@ func (p crawlPlan) upload(ctx context.Context, st *blob.Store, dir string) (raw,
 				return err
 			}
 			sizes[i] = size{n, info.Size()}
-			return errors.Join(ctx.Err(), st.PutFile(ctx, crawlFolder+"/"+filepath.Base(path), path))
+			return errors.Join(ctx.Err(), st.PutFile(ctx, crawlName(i), path))
 		})
 	}
 	err = g.Wait()
@@ -180,6 +186,9 @@ func (j ingestJob) start(ctx context.Context, cores int, stderr io.Writer) (pass
 	cmd.Stdout, cmd.Stderr, cmd.Env = &out, stderr, os.Environ()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		cmd.Env = append(cmd.Env, "GOMEMLIMIT="+ingestMemory)
+		if os.Getenv("GOGC") == "" {
+			cmd.Env = append(cmd.Env, "GOGC="+ingestCollect)
+		}
 	}
 	if cores > 0 {
 		cmd.Env = append(cmd.Env, "GOMAXPROCS="+strconv.Itoa(cores))
@@ -195,7 +204,9 @@ func (r *ingestResult) print(w io.Writer) {
 	fmt.Fprintf(w, "%s of WARC in %d files, %s compressed; %d pages of HTML, %s\n", mega(r.Raw), r.Plan.Files, mega(r.Packed), r.Pages, mega(r.HTML))
 	if t := r.Turns; t != nil {
 		fmt.Fprintf(w, "  map tasks         %6.1f CPU s  %5.1f MB/s of WARC on one core: read, decompressed, extracted, all default rules, sorted, spilled\n", t.Map.CPU, rate(t.Map.CPU))
-		fmt.Fprintf(w, "  library alone     %6.1f CPU s  %5.1f MB/s on the pages in them; map tasks take %.2f times as long\n", t.Library.CPU, rate(t.Library.CPU), r.Overhead)
+		l := t.Library
+		fmt.Fprintf(w, "  libraries alone   %6.1f CPU s: extraction %.1f (%.1f MB/s of HTML), gzip %.1f, zstd %.1f, S3 %.1f; map tasks take %.2f times as long, %.2f times extraction alone\n",
+			l.cpu(), l.Extract.CPU, float64(r.HTML)/1e6/max(l.Extract.CPU, 1e-9), l.Unpack.CPU, l.Pack.CPU, l.Store.CPU, r.Overhead, t.Map.CPU/max(l.Extract.CPU, 1e-9))
 	}
 	for _, p := range r.Passes {
 		fmt.Fprintf(w, "  on %d cores        %6.1f s, %.1f CPU s  %5.1f MB/s in %d tasks, %d at once; then %d partitions in %.1f s, %.1f CPU s\n",

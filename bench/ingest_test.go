@@ -69,6 +69,9 @@ func TestIngestPass(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if l := pass.Library; job.Library && (l.Store.Seconds == 0 || l.Unpack.Seconds == 0 || l.Extract.Seconds == 0 || l.Pack.Seconds == 0) {
+			t.Errorf("libraries were not measured: %+v", l)
+		}
 		rows, err := countRows(t.Context(), job.Dir, pass, st)
 		if err != nil || rows != pass.Rows || pass.Rows == 0 || pass.Input <= pass.Rows || pass.Tasks < 1 {
 			t.Errorf("%v; %d rows of %+v", err, rows, pass)
@@ -76,7 +79,7 @@ func TestIngestPass(t *testing.T) {
 	}
 	r := ingestResult{Plan: plan, Raw: 1e6, Turns: &ingestPass{}, Passes: []ingestPass{{Procs: 1}, {Procs: 2}}}
 	var out bytes.Buffer
-	if r.print(&out); !strings.Contains(out.String(), "library alone") {
+	if r.print(&out); !strings.Contains(out.String(), "libraries alone") {
 		t.Error(out.String())
 	}
 }

@@ -1,26 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/url"
 	"os"
 	"runtime"
 	"runtime/metrics"
 	"sync"
 	"time"
 
-	readability "codeberg.org/readeck/go-readability/v2"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/converter"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/base"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/commonmark"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/table"
-	"golang.org/x/net/html"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/selfalign/selfalign/activities"
@@ -39,7 +30,7 @@ type ingestJob struct {
 	Dir      string    `json:"dir"` // of the dataset
 	AtOnce   int       `json:"at_once"`
 	Plan     crawlPlan `json:"plan"`
-	Library  bool      `json:"library"` // after each map task the extraction library alone over the pages of a file
+	Library  bool      `json:"library"` // after each map task the libraries alone over a file
 	Profile  string    `json:"profile"`
 }
 
@@ -49,7 +40,7 @@ type ingestPass struct {
 	AtOnce   int     `json:"tasks_at_once"`
 	Tasks    int     `json:"tasks"`
 	Map      stretch `json:"map"`
-	Library  stretch `json:"library"` // of as many pages
+	Library  alone   `json:"library"` // over the same files
 	Merge    stretch `json:"merge"`
 	Live     []int64 `json:"heap_live_bytes"` // most so far, after each tenth of the map tasks
 	RSS      []int64 `json:"rss_bytes"`       // likewise
@@ -121,7 +112,7 @@ func (j ingestJob) run(ctx context.Context, st *blob.Store) (pass ingestPass, er
 	defer live.stop()
 	extract := func(int) error { return nil }
 	if j.Library {
-		extract = j.library(&pass.Library)
+		extract = j.library(ctx, st, &pass.Library)
 	}
 	var mu sync.Mutex
 	done := 0
@@ -174,45 +165,6 @@ func atOnce(limit, n int, task func(i int) error) error {
 		g.Go(func() error { return task(i) })
 	}
 	return g.Wait()
-}
-
-// library returns what extracts the main content of a file's pages as Markdown with the libraries alone: no rules, no compression,
-// nothing read or written.
-func (j ingestJob) library(took *stretch) func(file int) error {
-	conv := converter.NewConverter(converter.WithPlugins(base.NewBasePlugin(), commonmark.NewCommonmarkPlugin(), table.NewTablePlugin()))
-	at := &url.URL{Scheme: "https", Host: "example.org", Path: "/"}
-	one := func(page []byte) error {
-		doc, err := html.Parse(bytes.NewReader(page))
-		if err != nil {
-			return err
-		}
-		parser := readability.NewParser()
-		parser.KeepClasses, parser.DisableJSONLD, parser.Logger = true, true, slog.New(slog.DiscardHandler)
-		article, err := parser.ParseAndMutate(doc, at)
-		if err != nil || article.Node == nil {
-			return err
-		}
-		_, err = conv.ConvertNode(article.Node)
-		return err
-	}
-	return func(file int) error {
-		if file >= j.Plan.Files {
-			return nil
-		}
-		pages := make([][]byte, j.Plan.Pages)
-		for i := range pages {
-			pages[i] = j.Plan.page(file*j.Plan.Pages + i)
-		}
-		runtime.GC()
-		return took.timed(func() error {
-			for _, page := range pages {
-				if err := one(page); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
 }
 
 // heapWatch remembers the most that lived on the heap after any collection.

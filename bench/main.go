@@ -33,7 +33,7 @@ var commands = []command{
 	{"run", "a whole run, with Temporal, worker, S3 and referee on this machine: the same, with time by step and history events", runCommand},
 	{"crash", "a run whose worker, Temporal and S3 are killed or cut off at random moments, compared with an undisturbed one", crashCommand},
 	{"neardup", "the search for near-duplicates, without Temporal: time by step, memory, bytes", neardupCommand},
-	{"ingest", "a crawl through map tasks and merges, without Temporal, beside the extraction library alone: MB/s a core, memory", ingestCommand},
+	{"ingest", "a crawl through map tasks and merges, without Temporal, beside the libraries alone: MB/s a core, memory", ingestCommand},
 	{"history", "a stage of 100 million rows whose activities do nothing: how long workflow histories become", historyCommand},
 	{refereeChild, "", refereeMain},
 	{s3Child, "", s3Main},

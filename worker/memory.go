@@ -15,18 +15,25 @@ const (
 	memoryWanted = 232 << 20
 	// memoryRoom is how much of a limit may be live after a collection: beyond, collections would come too often.
 	memoryRoom = 0.75
+	// collectAt is GOGC when the environment does not say: within the limit, fewer collections save a tenth of the processor time of
+	// map tasks.
+	collectAt = 200
 
 	liveMetric  = "/gc/heap/live:bytes"
 	stackMetric = "/memory/classes/heap/stacks:bytes"
 )
 
 // limitMemory makes the collector work a little more so that the process stays small, for as long as that is possible: where more
-// is in use, as with several thousand calls in flight, the limit goes up with it rather than slow the work down.
+// is in use, as with several thousand calls in flight, the limit goes up with it rather than slow the work down. Under the limit
+// it collects less often than Go does by itself.
 func limitMemory(ctx context.Context) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
 	debug.SetMemoryLimit(memoryWanted)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	go func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()

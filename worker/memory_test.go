@@ -17,12 +17,21 @@ func TestMemoryLimit(t *testing.T) { //nolint:paralleltest // the limit is the p
 	runtime.GC()
 	require.Positive(t, inUse(), "the runtime knows these metrics")
 
-	before := debug.SetMemoryLimit(-1)
-	defer debug.SetMemoryLimit(before)
+	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(123)
+	defer func() {
+		debug.SetMemoryLimit(before)
+		debug.SetGCPercent(percent)
+	}()
 	t.Setenv("GOMEMLIMIT", "1GiB")
+	t.Setenv("GOGC", "")
 	limitMemory(t.Context())
 	require.Equal(t, before, debug.SetMemoryLimit(-1), "who sets GOMEMLIMIT has the last word")
 	t.Setenv("GOMEMLIMIT", "")
+	t.Setenv("GOGC", "123")
 	limitMemory(t.Context())
 	require.EqualValues(t, memoryWanted, debug.SetMemoryLimit(-1))
+	require.Equal(t, 123, debug.SetGCPercent(123), "who sets GOGC too")
+	t.Setenv("GOGC", "")
+	limitMemory(t.Context())
+	require.Equal(t, collectAt, debug.SetGCPercent(123))
 }
