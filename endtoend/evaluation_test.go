@@ -51,13 +51,27 @@ func TestEvaluated(t *testing.T) {
 		}
 		require.Equal(t, 6, held)
 	}
+	// What the run asked of its last model, asked by itself: the same answers, unpaid.
+	same := config.DefaultEvaluation()
+	same.Name, same.Run, same.Limit = "as-the-run", runName, 12
+	same.Model.Iteration, same.Baseline.Iteration, same.Judge.Iteration = 2, 1, 1
+	same.Prompts = []config.Source{{Path: filepath.Join(l.dir, "spec", "seeds.jsonl"), Format: "auto"}}
+	same.Answers.MaxTokens, same.Compare.MaxTokens = 64, 96
+	in, err := l.client.PrepareEvaluation(t.Context(), same, l.dir, func(runs.UploadProgress) {})
+	require.NoError(t, err)
+	_, err = l.client.StartEvaluation(t.Context(), in)
+	require.NoError(t, err)
+	again := l.ended(workflows.EvaluationID(same))
+	require.Equal(t, seen.Sets[1].Evaluation.WinRate, again.Evaluation.WinRate)
+	require.Zero(t, again.Spent.Calls, "every answer was known")
+
 	l.misbehave(pocketlm.Faults{Latency: 100})
 	spec := config.DefaultEvaluation()
 	spec.Name, spec.Run = "by-itself", runName
 	spec.Model.Iteration, spec.Baseline.Iteration, spec.Judge.Iteration = 2, 0, 1
 	spec.Prompts, spec.Tags = []config.Source{{Path: filepath.Join(l.dir, "spec", "seeds.jsonl"), Format: "auto"}}, config.TagsNone
 	spec.Answers.InFlight, spec.Compare.InFlight, spec.Answers.MaxTokens = 2, 2, 64
-	in, err := l.client.PrepareEvaluation(t.Context(), spec, l.dir, func(runs.UploadProgress) {})
+	in, err = l.client.PrepareEvaluation(t.Context(), spec, l.dir, func(runs.UploadProgress) {})
 	require.NoError(t, err)
 	started, err := l.client.StartEvaluation(t.Context(), in)
 	require.NoError(t, err)
@@ -66,12 +80,7 @@ func TestEvaluated(t *testing.T) {
 	before := l.answers()
 	require.Eventually(t, func() bool { return l.answers() > before+10 }, patience, 20*time.Millisecond)
 	l.kill("worker")
-	var result runs.Seen
-	require.Eventually(t, func() bool {
-		result, err = l.client.Status(t.Context(), id)
-		return err == nil && result.Ended()
-	}, patience, 100*time.Millisecond)
-	require.Equal(t, workflows.PhaseCompleted, result.Phase, result.Message)
+	result := l.ended(id)
 	require.EqualValues(t, 30, result.Evaluation.Prompts)
 	require.Equal(t, "M2", result.Evaluation.Model)
 	// Again: it is found, and nothing is asked.
@@ -88,4 +97,16 @@ func TestEvaluated(t *testing.T) {
 	record(t, "evaluated", slices.DeleteFunc(all, func(e execution) bool {
 		return e.kind != workflows.TypeSelfTrain && e.kind != workflows.TypeEvaluate
 	}))
+}
+
+// ended waits for the end of an evaluation, which must be a good one.
+func (l *lab) ended(id string) (seen runs.Seen) {
+	l.t.Helper()
+	require.Eventually(l.t, func() bool {
+		var err error
+		seen, err = l.client.Status(l.t.Context(), id)
+		return err == nil && seen.Ended()
+	}, patience, 100*time.Millisecond)
+	require.Equal(l.t, workflows.PhaseCompleted, seen.Phase, seen.Message)
+	return seen
 }

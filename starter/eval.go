@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/eval"
@@ -224,48 +222,6 @@ func name(text string) string {
 		out = "m" + out
 	}
 	return out[:min(len(out), 24)]
-}
-
-// printResults writes an evaluation as a table.
-func printResults(out io.Writer, client *runs.Client, seen runs.Seen) {
-	results := []eval.Result{}
-	key := ""
-	if e := seen.Evaluation; e != nil {
-		results, key = append(results, *e), e.Key
-	}
-	if s := seen.Scaling; s != nil {
-		results, key = s.Results, s.Key
-	}
-	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "MODEL\tBASELINE\tWIN RATE\t95 % INTERVAL\tSTD ERROR\tWON\tDRAWN\tLOST\tMISSING\tN\tEQUAL LENGTH\tORDERS AGREE")
-	for _, r := range results {
-		equal, agree := "-", "-"
-		if r.Orders.N > 0 {
-			agree = fmt.Sprintf("%.0f %%", 100*r.Consistent)
-		}
-		if l := r.LengthControlled; l != nil {
-			equal = fmt.Sprintf("%.1f %%", 100*l.Rate)
-		}
-		fmt.Fprintf(table, "%s\t%s\t%.1f %%\t%.1f to %.1f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", screen.Clean(r.Model), screen.Clean(r.Baseline),
-			100*r.Rate, 100*r.Low, 100*r.High, 100*r.StandardError, r.Wins, r.Draws, r.Losses, r.Missing, r.N, equal, agree)
-	}
-	table.Flush() //nolint:errcheck // a terminal that is gone ends the program by a signal
-	for _, r := range results[:min(1, len(results))] {
-		fmt.Fprintf(out, "judge %s, tags %s, %d prompts", screen.Clean(r.Judge), r.Tags, r.Prompts)
-		if r.NoBaseline+r.Unjudged > 0 {
-			fmt.Fprintf(out, "; not counted: %d without a baseline's output, %d without a readable judgement", r.NoBaseline, r.Unjudged)
-		}
-		fmt.Fprintln(out)
-		if r.SelfJudged {
-			fmt.Fprintln(out, "The judge comes from the same run: it is not impartial.")
-		}
-	}
-	if seen.Scaling != nil {
-		lines := seen.ResultLines()
-		fmt.Fprintln(out, lines[len(lines)-1])
-		fmt.Fprintln(out, "For comparison, the paper's 7B models: Humpback 6.95, WizardLLM 5.69, Alpaca-GPT4 5.40, Vicuna 4.53, OA 4.43, LIMA 2.86, Alpaca 1.99, FLAN v2 0.22 (base of the logarithm not stated).")
-	}
-	fmt.Fprintf(out, "spent %s; result at %s\n", screen.Money(seen.Spent), client.Store.URI(key))
 }
 
 type evalImportCmd struct {

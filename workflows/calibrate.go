@@ -23,7 +23,7 @@ const (
 type trial struct {
 	iteration int
 	in        activities.MeasureInput
-	result    eval.Calibration
+	result    *eval.Calibration // nil until it was measured
 }
 
 // tryJudge has the iteration's judge rate seed pairs and shuffled ones, in the way in which it is about to rate all of A.
@@ -65,10 +65,12 @@ func (r *run) measured(ctx workflow.Context) (*eval.Calibration, error) {
 		var sets *activities.Sets
 		t.in.Threshold = r.threshold()
 		control := short(ctx, QueueName(r.in.Queue, RoleControl), "measure the judge")
-		if err := workflow.ExecuteActivity(control, sets.MeasureCalibration, t.in).Get(ctx, &t.result); err != nil {
+		result := &eval.Calibration{}
+		if err := workflow.ExecuteActivity(control, sets.MeasureCalibration, t.in).Get(ctx, result); err != nil {
 			return nil, err
 		}
+		t.result = result
 		r.changed(ctx)
 	}
-	return &t.result, nil
+	return t.result, nil
 }

@@ -69,7 +69,12 @@ func TestEveryJudgeIsTriedOutBeforeItRates(t *testing.T) {
 // Between two iterations the number is the next one's already, the trial still the last one's.
 func TestATrialBelongsToItsIteration(t *testing.T) {
 	t.Parallel()
-	r := &run{trial: &trial{iteration: 1, result: eval.Calibration{AUC: 0.9}}}
+	r := &run{trial: &trial{iteration: 1}}
+	r.st.Iteration = 1
+	if s := r.status(); s.Calibration != nil || s.JudgeLine(1) != "" || len(s.Warnings) > 0 {
+		t.Errorf("before it was measured: %+v, %v", s.Calibration, s.Warnings)
+	}
+	r.trial.result = &eval.Calibration{AUC: 0.9}
 	for iteration, want := range map[int]bool{1: true, 2: false} {
 		r.st.Iteration = iteration
 		if s := r.status(); (s.Calibration != nil) != want || (s.JudgeLine(iteration) != "") != want {

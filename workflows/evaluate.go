@@ -161,6 +161,9 @@ func sideOf(m NamedModel, s config.Side, tags string) side {
 	if len(s.Outputs) > 0 {
 		label = cmp.Or(label, "outputs")
 	}
+	if s.Tags != "" && s.Tags != tags { // the ablation compares a model with itself
+		label += " (tags " + s.Tags + ")"
+	}
 	return side{label: label, model: m.Model, outputs: s.Outputs, tags: cmp.Or(s.Tags, tags)}
 }
 

@@ -137,7 +137,7 @@ func (r *run) status() Status {
 		s.Set = &set
 	}
 	if r.trial != nil && r.trial.iteration == r.st.Iteration {
-		s.Calibration = &r.trial.result
+		s.Calibration = r.trial.result
 	}
 	s.Warnings = append(warnings(s.Stages, s.Sets, s.Calibration), append(r.leftServing(), r.unreturned...)...)
 	switch {

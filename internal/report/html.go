@@ -63,6 +63,7 @@ var page = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{
 	"lede":         lede,
 	"sub":          sub,
 	"modelName":    modelName,
+	"judgeName":    judgeName,
 	"stageName":    stageName,
 	"expenses":     expenses,
 	"stageCost":    stageCost,

@@ -5,6 +5,8 @@ import (
 	"html/template"
 	"regexp"
 	"strings"
+
+	"github.com/selfalign/selfalign/internal/dataset"
 )
 
 // modelOf is what people call the model of an iteration: M0, M1 …
@@ -33,4 +35,14 @@ func sub(text string) template.HTML {
 		return indexed.ReplaceAllString(word, "$1<sub>$2</sub>")
 	})
 	return template.HTML(escaped) //nolint:gosec // escaped, and nothing but sub is added
+}
+
+// judgeName is who rated: a model of the run by what it is called, others by their names.
+func judgeName(d Data, judge dataset.ModelRef) string {
+	for _, r := range d.Rounds {
+		if r.Model == judge && judge.Name != "" {
+			return modelOf(r.Iteration)
+		}
+	}
+	return orDash(judge.Name)
 }

@@ -187,7 +187,7 @@ func iterations(d Data) (out []round) {
 		line := round{Iteration: r.Iteration, Judge: "–", Rated: "–", Mean: "–", Selected: "–", Share: "–", Overlap: "–", Training: dash(r.Training.Rows), Model: orDash(r.Model.Name), WinRate: "–"}
 		for _, h := range d.Histograms {
 			if h.Iteration == r.Iteration && !r.Ratings.IsZero() {
-				line.Judge, line.Rated, line.Mean = orDash(h.Judge.Name), num(h.Rows), fmt.Sprintf("%.2f", h.Mean)
+				line.Judge, line.Rated, line.Mean = judgeName(d, h.Judge), num(h.Rows), fmt.Sprintf("%.2f", h.Mean)
 				if !r.Training.IsZero() {
 					line.Selected, line.Share = num(r.Selected), percentOf(float64(r.Selected)/float64(max(h.Rows, 1)))
 				}

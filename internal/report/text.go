@@ -110,7 +110,7 @@ func tables(d Data) (out []table) {
 		out = append(out, t)
 	}
 	if rounds := tried(d); len(rounds) > 0 {
-		out = append(out, judgesTable(rounds))
+		out = append(out, judgesTable(d, rounds))
 	}
 	out = append(out, measuredTables(d)...)
 	if len(d.Sets) > 0 {
@@ -137,7 +137,7 @@ func tables(d Data) (out []table) {
 	return out
 }
 
-func judgesTable(rounds []Round) table {
+func judgesTable(d Data, rounds []Round) table {
 	t := table{title: "How good the judge is", texts: 1, head: []string{"judge", "pairs", "precision", "recall", "AUC", "mean, seed", "shuffled", "read"}}
 	if onTraining(rounds) {
 		t.title += " (trained on these seeds, which flatters it)"
@@ -145,7 +145,7 @@ func judgesTable(rounds []Round) table {
 	two := func(f float64) string { return fmt.Sprintf("%.2f", f) }
 	for _, r := range rounds {
 		c := r.Calibration
-		t.add(fmt.Sprintf("iteration %d: %s", r.Iteration, plain(r.Judge.Name, 40)), num(c.Positives)+" + "+num(c.Negatives),
+		t.add(fmt.Sprintf("iteration %d: %s", r.Iteration, plain(judgeName(d, r.Judge), 40)), num(c.Positives)+" + "+num(c.Negatives),
 			two(c.Precision), two(c.Recall), two(c.AUC), two(c.MeanPositive), two(c.MeanNegative), percentOf(c.ParseRate))
 	}
 	for _, p := range selectionQuality {
@@ -161,7 +161,7 @@ func scoresTable(d Data) table {
 		for _, b := range h.Bars {
 			by[whole(b.Score)] += b.Rows
 		}
-		t.add(fmt.Sprint(h.Iteration), plain(h.Judge.Name, 60), num(by[1]), num(by[2]), num(by[3]), num(by[4]), num(by[5]), fmt.Sprintf("%.2f", h.Mean), num(h.Selected))
+		t.add(fmt.Sprint(h.Iteration), plain(judgeName(d, h.Judge), 60), num(by[1]), num(by[2]), num(by[3]), num(by[4]), num(by[5]), fmt.Sprintf("%.2f", h.Mean), num(h.Selected))
 	}
 	return t
 }
