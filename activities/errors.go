@@ -26,6 +26,8 @@ type Trouble struct {
 	Class   string `json:"class"`   // auth, quota, model, setting, trainer, source
 	Message string `json:"message"` // what happened
 	Way     string `json:"way"`     // what to do about it
+	// SpentMicroUSD is what a fine-tuning job has cost that ended without a model, where that is known.
+	SpentMicroUSD int64 `json:"spent_micro_usd,omitempty"`
 }
 
 // blocked makes an error that parks the run until a person retries.

@@ -171,7 +171,7 @@ func (t *Trainers) PollFinetune(ctx context.Context, in PollInput) (TrainingStat
 		message := fmt.Sprintf("job %s of trainer %s %s: %s", in.Job.ID, in.Job.Trainer, status.State, status.Message)
 		return out, temporal.NewApplicationErrorWithOptions(message, ErrTypeTrainerFailed, temporal.ApplicationErrorOptions{
 			NonRetryable: true,
-			Details:      []any{Trouble{Class: "trainer", Message: message, Way: "mend the cause at the trainer; retry submits a new job"}},
+			Details:      []any{Trouble{Class: "trainer", Message: message, Way: "mend the cause at the trainer; retry submits a new job", SpentMicroUSD: status.CostMicroUSD}},
 		})
 	}
 	if status.Steps > 0 && out.Tenths() > in.Shown {

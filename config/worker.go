@@ -145,7 +145,7 @@ type Trainer struct {
 	Template string `yaml:"template" json:"template"`
 	// Backend sagemaker: region of the jobs; absent: the one of the AWS settings around the worker.
 	Region string `yaml:"region" json:"region"`
-	// Backends other than openai and together: US dollars that the machines of a job cost an hour, for plans; of backend sagemaker one instance, for the cost of billed time and the time limit that a budget sets. Absent: not known.
+	// Backends other than openai and together: US dollars that the machines of a job cost an hour, of backend sagemaker one instance: for plans, for what a job has cost, and for the time limit that a budget sets. Absent: not known.
 	InstanceHour float64 `yaml:"instance_hour" json:"instance_hour" jsonschema:"minimum=0,maximum=100000"`
 	// Tokens that a job trains on in a second, as you measured it: with it plans tell the time and, with instance_hour, the cost of training. Absent: not known.
 	TokensPerSecond float64 `yaml:"tokens_per_second" json:"tokens_per_second" jsonschema:"minimum=0,maximum=1000000000"`

@@ -17,6 +17,7 @@ import (
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/chattemplate"
+	"github.com/selfalign/selfalign/internal/finetune"
 	"github.com/selfalign/selfalign/internal/finetune/command"
 	"github.com/selfalign/selfalign/internal/finetune/kubernetes"
 	"github.com/selfalign/selfalign/internal/finetune/openai"
@@ -95,15 +96,16 @@ func build(ctx context.Context, settings config.Worker, host string, log *slog.L
 	models := llm.NewPool(providers)
 	trainers := &activities.Trainers{Trainers: map[string]activities.Trainer{}, Servers: map[string]activities.Server{}, Models: models, Store: store}
 	for name, t := range settings.Trainers {
+		rate := finetune.Rate{USDPerHour: t.InstanceHour, TokensPerSecond: t.TokensPerSecond}
 		trainer := activities.Trainer{Poll: time.Duration(t.Poll), Queue: workflows.QueueName(settings.Temporal.Queue, workflows.RoleTrain)}
 		switch t.Backend {
 		case config.BackendCommand:
 			trainer.Queue, trainer.Host, trainer.HostTimeout = hostQueue(settings, host), host, time.Duration(t.HostTimeout)
-			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+			trainer.Backend, err = command.New(command.Config{Name: name, Command: t.Command, Dir: t.Dir, Env: t.Env, Keep: t.Keep, Rate: rate}, store)
 		case config.BackendSlurm:
-			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep}, store)
+			trainer.Backend, err = slurm.New(slurm.Config{Name: name, Template: t.Template, Dir: t.Dir, Env: t.Env, Keep: t.Keep, Rate: rate}, store)
 		case config.BackendKubernetes:
-			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace, Keep: t.Keep}, store)
+			trainer.Backend, err = kubernetes.New(kubernetes.Config{Template: t.Template, Kubeconfig: t.Kubeconfig, Namespace: t.Namespace, Keep: t.Keep, Rate: rate}, store)
 		case config.BackendSageMaker:
 			trainer.Backend, err = sagemaker.New(ctx, sagemaker.Config{Template: t.Template, Region: t.Region, URL: t.URL, InstanceHour: t.InstanceHour, Keep: t.Keep}, store)
 		case config.BackendHTTP:

@@ -107,3 +107,41 @@ func TestSilentMachineBlocks(t *testing.T) {
 		t.Errorf("%+v, %v", trouble, env.GetWorkflowError())
 	}
 }
+
+// TestFailedJobsArePaidForToo has a job fail that cost something: it is spent, and the next one may cost that much less.
+func TestFailedJobsArePaidForToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1, 5)
+	failing := true
+	w.poll = func(in activities.PollInput) (activities.TrainingStatus, error) {
+		if in.Job.ID == "m1" && failing {
+			return activities.TrainingStatus{}, temporal.NewNonRetryableApplicationError("out of memory", activities.ErrTypeTrainerFailed, nil,
+				activities.Trouble{Class: "trainer", Message: "out of memory", Way: "smaller batch", SpentMicroUSD: 2_000_000})
+		}
+		return activities.TrainingStatus{Done: true, Status: finetune.Status{
+			State: finetune.StateSucceeded, Model: "ft-" + in.Job.ID, CostMicroUSD: 500_000, CostKnown: true,
+		}}, nil
+	}
+	s := spec()
+	s.Budget.USD = 10
+	status, err := w.play(t, s, func(env *testsuite.TestWorkflowEnvironment, iteration int) {
+		if iteration == 1 {
+			env.RegisterDelayedCallback(func() { failing = false; update[Status](t, env, UpdateRetry, nil) }, time.Hour)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []int64
+	for _, in := range w.submits {
+		if in.Name == "m1" {
+			left = append(left, *in.MaxMicroUSD)
+		}
+	}
+	if len(left) != 2 || left[0]-left[1] != 2_000_000 {
+		t.Fatalf("left for m1: %v", left)
+	}
+	if want := 10_000_000 - left[1] + 500_000; status.Spent.MicroUSD != want {
+		t.Errorf("%d spent, want %d", status.Spent.MicroUSD, want)
+	}
+}

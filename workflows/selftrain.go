@@ -375,7 +375,8 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 	}
 	var out FinetuneResult
 	err := r.patientStep(ctx, step, "steps", func(ctx workflow.Context, attempt int) (string, error) {
-		left := r.purse(r.key(step)).MicroUSD
+		spent := r.stage(r.key(step)).Usage // by jobs that failed
+		left := r.purse(r.key(step)).less(spent).MicroUSD
 		if left.Capped && left.Left <= 0 {
 			return activities.StopBudget, nil
 		}
@@ -389,12 +390,15 @@ func (r *run) finetune(ctx workflow.Context, name string, training dataset.Ref, 
 		r.stage(in.Stage).WorkflowID = r.childID(in.Stage)
 		ctx = child(ctx, r.childID(in.Stage), step)
 		if err := workflow.ExecuteChildWorkflow(ctx, Finetune, in).Get(ctx, &out); err != nil {
+			if t, known := activities.TroubleOf(err); known {
+				r.stage(in.Stage).Usage = spent.Add(dataset.Usage{MicroUSD: t.SpentMicroUSD})
+			}
 			return "", err
 		}
 		r.serving(out.Serving) // at once: a run that is being cancelled looks no further
 		s := r.stage(in.Stage)
 		s.Done, s.Total, s.Loss = int64(out.Training.Steps), int64(out.Training.Steps), out.Training.Loss
-		s.Usage = dataset.Usage{MicroUSD: out.Training.CostMicroUSD}
+		s.Usage = spent.Add(dataset.Usage{MicroUSD: out.Training.CostMicroUSD})
 		return "", nil
 	})
 	if err == nil {

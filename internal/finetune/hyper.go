@@ -53,6 +53,14 @@ func PaperHyper(n int64) Hyper {
 	}
 }
 
+// Passes returns how often a training goes over so many examples; 0 where the recipe leaves it open.
+func (h Hyper) Passes(examples int64) float64 {
+	if h.Steps > 0 && h.BatchSize > 0 && examples > 0 {
+		return float64(h.Steps) * float64(h.BatchSize) / float64(examples)
+	}
+	return h.Epochs
+}
+
 // passes returns how often the paper's recipe goes over n examples.
 func passes(n float64) float64 {
 	of := func(i int) float64 {

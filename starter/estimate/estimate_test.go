@@ -185,12 +185,13 @@ func TestTrainingByTheHour(t *testing.T) {
 		cost    float64 // of the first job, 4.8 million tokens; -1: not known
 		says    []string
 	}{
-		{config.Trainer{Backend: config.BackendCommand}, 0, []string{"counted as free", "does not hold back a job of trainer t: what its program tells as cost_usd"}},
-		{config.Trainer{Backend: config.BackendCommand, InstanceHour: 3, TokensPerSecond: 4000}, 1, []string{"does not hold back"}},
+		{config.Trainer{Backend: config.BackendCommand}, 0, []string{"counted as free", "does not hold back a job of trainer t: nobody says what its machines cost (Try: instance_hour"}},
+		{config.Trainer{Backend: config.BackendCommand, InstanceHour: 3, TokensPerSecond: 4000}, 1, nil},
 		{config.Trainer{Backend: config.BackendSlurm}, -1, []string{"trainer t cost is not known (Try: instance_hour", "does not hold back"}},
-		{config.Trainer{Backend: config.BackendKubernetes, InstanceHour: 3}, -1, []string{"costs $3 an hour, for as long as a job takes", "does not hold back"}},
+		{config.Trainer{Backend: config.BackendKubernetes, InstanceHour: 3, Template: "kind: Job"}, -1, []string{"costs $3 an hour, for as long as a job takes"}},
+		{config.Trainer{Backend: config.BackendKubernetes, InstanceHour: 3, Template: "kind: TrainJob"}, -1, []string{"a TrainJob has no time limit"}},
 		{config.Trainer{Backend: config.BackendSageMaker, InstanceHour: 3, TokensPerSecond: 4000, Template: "ResourceConfig: {InstanceCount: 2}"}, 2, nil},
-		{config.Trainer{Backend: config.BackendSageMaker}, -1, []string{"nobody says what an instance costs"}},
+		{config.Trainer{Backend: config.BackendSageMaker}, -1, []string{"nobody says what its machines cost"}},
 		{config.Trainer{Backend: config.BackendHTTP}, -1, []string{"max_cost_usd"}},
 	} {
 		r, w := setup()

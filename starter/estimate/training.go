@@ -97,6 +97,14 @@ func instances(t config.Trainer) float64 {
 	return math.Max(1, n)
 }
 
+// isTrainJob reports whether a template is of a TrainJob, which has no time limit.
+func isTrainJob(template string) bool {
+	var m struct {
+		Kind string `yaml:"kind"`
+	}
+	return yaml.Unmarshal([]byte(template), &m) == nil && m.Kind == "TrainJob"
+}
+
 // Unbounded tells what a run's budget in dollars cannot hold back: jobs whose price is known only when they have ended.
 func Unbounded(run config.Run, worker config.Worker) []string {
 	t := worker.Trainers[run.Model.Trainer]
@@ -105,11 +113,12 @@ func Unbounded(run config.Run, worker config.Worker) []string {
 	}
 	why := ""
 	switch t.Backend {
-	case config.BackendCommand, config.BackendSlurm, config.BackendKubernetes:
-		why = "what its program tells as cost_usd is counted when the job has ended"
-	case config.BackendSageMaker:
-		if t.InstanceHour <= 0 {
-			why = "nobody says what an instance costs (Try: instance_hour in its settings)"
+	case config.BackendCommand, config.BackendSlurm, config.BackendKubernetes, config.BackendSageMaker:
+		switch {
+		case t.InstanceHour <= 0:
+			why = "nobody says what its machines cost (Try: instance_hour in its settings)"
+		case t.Backend == config.BackendKubernetes && isTrainJob(t.Template):
+			why = "a TrainJob has no time limit, so its cost is counted when it has ended"
 		}
 	case config.BackendHTTP:
 		why = "the service is told max_cost_usd and must keep it itself"

@@ -59,6 +59,8 @@ type Config struct {
 	Grace time.Duration
 	// Host runs the program; nil is this machine.
 	Host Host
+	// Rate is what the machine costs. With it a job is held to its budget, and its cost is known.
+	Rate finetune.Rate
 	// Keep leaves training files and checkpoints where they are when a job has ended; else Clean removes them.
 	Keep bool
 }
@@ -214,8 +216,16 @@ func (b *Backend) look(ctx context.Context, f folder) (st finetune.Status, uploa
 			return st, false, err
 		}
 	}
+	if life.Alive && f.overrun(rec, !life.Queued) {
+		rec.Over = true
+		if err := f.write(fileRecord, rec); err != nil {
+			return st, false, err
+		}
+		st, err = b.stop(ctx, f, rec)
+		return st, false, err
+	}
 	if life.Alive {
-		st = f.progress(false)
+		st = b.priced(f, rec, !life.Queued, f.progress(false))
 		if life.Queued {
 			st.State = finetune.StateQueued
 		}
@@ -252,6 +262,10 @@ func (b *Backend) look(ctx context.Context, f folder) (st finetune.Status, uploa
 	}
 	if life.Words != "" {
 		how = life.Words
+	}
+	if f.overrun(rec, false) {
+		st, err = b.end(f, finetune.StateFailed, how+"; "+b.cfg.Rate.Stopped(rec.Limit))
+		return st, false, err
 	}
 	if rec.Attempts > b.cfg.Resumes {
 		st, err = b.end(f, finetune.StateFailed, fmt.Sprintf("%s, after %d attempts", how, rec.Attempts))
@@ -317,6 +331,9 @@ func (b *Backend) stop(ctx context.Context, f folder, rec record) (finetune.Stat
 	if err != nil {
 		return finetune.Status{}, err
 	}
+	if !life.Alive && rec.Over {
+		return b.end(f, finetune.StateFailed, b.cfg.Rate.Stopped(rec.Limit))
+	}
 	if !life.Alive {
 		return b.end(f, finetune.StateCancelled, "cancelled")
 	}
@@ -333,7 +350,11 @@ func (b *Backend) stop(ctx context.Context, f folder, rec record) (finetune.Stat
 
 // end writes the job's last status, which nothing changes any more.
 func (b *Backend) end(f folder, state finetune.State, why string) (finetune.Status, error) {
-	st := f.progress(true)
+	rec, err := f.record()
+	if err != nil {
+		return finetune.Status{}, local("read record", err)
+	}
+	st := b.priced(f, rec, false, f.progress(true))
 	st.State = state
 	if state == finetune.StateFailed {
 		why = b.hide(f.lastWords(why))

@@ -28,6 +28,7 @@ import (
 //	pid, process.json  who runs: the process group, and when it started, so that a number used again is not mistaken
 //	stdout.log, stderr.log  of all attempts
 //	exit         the exit code of the last attempt
+//	begun-N      made when attempt N began
 //	cancel.json  since when the job is being stopped
 //	result.json  the last status; once it is there nothing changes
 //	artifacts/, checkpoints/
@@ -55,6 +56,12 @@ const (
 type record struct {
 	Job      finetune.Job `json:"job"`
 	Attempts int          `json:"attempts"` // counted before a start, so that a crash in between costs an attempt and is no second start
+	// Limit is how long machines may work on the job for what was left of the budget; 0: for ever. In nanoseconds.
+	Limit time.Duration `json:"limit,omitempty"`
+	// Worked is how long they did in all attempts before the last.
+	Worked time.Duration `json:"worked,omitempty"`
+	// Over says that the job is being stopped since its time was over.
+	Over bool `json:"over,omitempty"`
 }
 
 // Spec is job.json: what the program is told.
@@ -200,6 +207,10 @@ type claim struct {
 
 // prepare brings everything a start needs and writes the record last.
 func (b *Backend) prepare(ctx context.Context, f folder, job finetune.Job) (record, error) {
+	limit, err := b.limit(ctx, job)
+	if err != nil {
+		return record{}, err
+	}
 	if err := b.claim(ctx, job); err != nil {
 		return record{}, err
 	}
@@ -218,7 +229,7 @@ func (b *Backend) prepare(ctx context.Context, f folder, job finetune.Job) (reco
 			return record{}, local("make folder", err)
 		}
 	}
-	err := f.write(fileJob, Spec{
+	err = f.write(fileJob, Spec{
 		Format: 1, Key: job.Key, Name: job.Name(), BaseModel: job.BaseModel, Suffix: job.Suffix,
 		TrainingFile: f.path(fileData), Examples: job.Examples, ValidationFile: held, Hyper: job.Hyper, Seed: job.Seed,
 		Artifacts: f.path(dirResults), Checkpoints: f.path(dirPoints),
@@ -226,7 +237,7 @@ func (b *Backend) prepare(ctx context.Context, f folder, job finetune.Job) (reco
 	if err != nil {
 		return record{}, err
 	}
-	rec := record{Job: job}
+	rec := record{Job: job, Limit: limit}
 	return rec, f.write(fileRecord, rec)
 }
 

@@ -74,6 +74,8 @@ func (b *Backend) startElsewhere(ctx context.Context, f folder, rec record) erro
 		return err
 	}
 	defer func() { _ = held.Close() }()
+	before := rec
+	rec.Worked = f.worked(rec, false)
 	if err := os.Remove(f.path(fileExit)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return local("clear the last attempt", err)
 	}
@@ -87,7 +89,7 @@ func (b *Backend) startElsewhere(ctx context.Context, f folder, rec record) erro
 	if finetune.ClassOf(err) != finetune.ClassPermanent {
 		return err
 	}
-	rec.Attempts--
+	rec.Attempts, rec.Worked = before.Attempts, before.Worked
 	return errors.Join(err, f.write(fileRecord, rec))
 }
 

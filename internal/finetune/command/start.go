@@ -60,6 +60,7 @@ func (b *Backend) start(ctx context.Context, f folder, rec record) error {
 		}
 	}
 	defer func() { _ = held.Close() }() // the program holds it on
+	rec.Worked = f.worked(rec, false)   // by what is removed now; dying in between, the last output tells
 	for _, name := range []string{fileExit, filePID, fileProcess} {
 		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return local("clear the last attempt", err)
@@ -70,6 +71,9 @@ func (b *Backend) start(ctx context.Context, f folder, rec record) error {
 		return err
 	}
 	a := b.attempt(f, rec)
+	if err := os.WriteFile(f.path(FileBegun+strconv.Itoa(rec.Attempts)), nil, 0o600); err != nil {
+		return local("note the beginning", err)
+	}
 	pid, err := spawn(append([]string{"-c", wrapper, string(f)}, a.Args...), a.Env, b.cfg.WorkDir, held)
 	if err != nil {
 		return local("start the trainer", err)

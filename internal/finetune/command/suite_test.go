@@ -28,6 +28,7 @@ func configFor(dir string) Config {
 		panic(err)
 	}
 	return Config{
+		Rate: finetune.Rate{USDPerHour: 36},
 		Name: "test", Command: []string{self, "--job", "{job}"}, Dir: dir, Grace: 300 * time.Millisecond, Resumes: 2,
 		Env: []string{roleEnv + "=trainer", "GORACE=atexit_sleep_ms=0", "HUB_TOKEN=" + secret, "LEFT_OUT_ENTIRELY"},
 	}
@@ -41,7 +42,7 @@ func world(t *testing.T) (finetunetest.World, string) {
 	t.Cleanup(func() { killAll(t, dir) })
 	return finetunetest.World{
 		Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "CUDA out of memory",
-		Secrets: []string{secret}, Artifacts: true, Left: leftIn(dir),
+		Secrets: []string{secret}, Artifacts: true, Left: leftIn(dir), Estimates: true,
 		Backend: func(t *testing.T) finetune.Backend { return backend(t, configFor(dir), st) },
 		Started: func(t *testing.T, key string) int { return len(starts(t, dir, key)) },
 	}, dir

@@ -130,6 +130,7 @@ func (b *Backend) deliver(ctx context.Context, f folder, st finetune.Status, up 
 	if err := b.store.PutIfAbsent(ctx, rec.Job.Artifacts+"/"+ManifestFile, raw); err != nil && !errors.Is(err, blob.ErrExists) {
 		return stored("write manifest of results", err)
 	}
+	st = b.priced(f, rec, false, st)
 	st.State, st.Model, st.Artifact = finetune.StateSucceeded, m.Model, rec.Job.Artifacts
 	return b.finish(ctx, f, st)
 }

@@ -474,6 +474,8 @@ func affords(t *testing.T, w World) {
 	if again := submit(t, b, job); again != id { // what was begun is not given up
 		t.Errorf("%s, then %s", id, again)
 	}
-	Await(t, b, id, Ended)
+	if st := Await(t, b, id, Ended); st.State != finetune.StateSucceeded || !st.CostKnown {
+		t.Errorf("%+v", st)
+	}
 	started(t, w, job.Key, 1)
 }

@@ -165,22 +165,37 @@ func (j *running) state() finetune.State {
 		return finetune.StateCancelled
 	case j.fate == "quick" && since > 80*time.Millisecond:
 		return finetune.StateSucceeded
+	case j.late():
+		return finetune.StateFailed
 	case j.fate == "broken" && since > 30*time.Millisecond:
 		return finetune.StateFailed
 	}
 	return finetune.StateRunning
 }
 
+// late reports whether the job has been active for longer than it may, as far as the fake keeps to that.
+func (j *running) late() bool {
+	deadline, _ := j.body["spec"].(map[string]any)["activeDeadlineSeconds"].(float64)
+	return deadline > 0 && time.Since(j.begun).Seconds() > deadline
+}
+
 func (j *running) object(kind string) map[string]any {
-	status := map[string]any{"startTime": j.begun}
+	status := map[string]any{}
+	if kind == "Job" {
+		status["startTime"] = j.begun
+	}
+	j.body["metadata"].(map[string]any)["creationTimestamp"] = j.begun
 	is := func(kind, reason, message string) []any {
-		return []any{map[string]any{"type": kind, "status": "True", "reason": reason, "message": message}}
+		return []any{map[string]any{"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": time.Now()}}
 	}
 	switch j.state() {
 	case finetune.StateSucceeded:
 		status["conditions"] = is("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
 	case finetune.StateFailed:
 		status["conditions"] = is("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+		if j.late() {
+			status["conditions"] = is("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+		}
 	case finetune.StateCancelled:
 		if kind == "Job" {
 			status["conditions"] = is("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")

@@ -38,6 +38,8 @@ type Config struct {
 	Namespace string
 	// Keep leaves ended jobs in the cluster, until their ttl is over.
 	Keep bool
+	// Rate is what a job's machines cost, from its beginning to its end.
+	Rate finetune.Rate
 	// Retry changes how patiently the API server is asked, for tests.
 	Retry rest.Config
 }
@@ -48,6 +50,7 @@ const (
 	annotationKey   = "selfalign.github.io/key"
 	annotationFiles = "selfalign.github.io/artifacts"
 	annotationStop  = "selfalign.github.io/cancelled"
+	annotationLimit = "selfalign.github.io/paid-seconds" // what the budget left for the job
 )
 
 // ended is how long a job stands after its end where the template says nothing: longer than any wait for the next look.
@@ -61,6 +64,7 @@ type Backend struct {
 	api      *rest.Client
 	store    *blob.Store
 	keep     bool
+	rate     finetune.Rate
 }
 
 var _ finetune.Backend = (*Backend)(nil)
@@ -70,7 +74,7 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if store == nil {
 		return nil, errors.New("kubernetes: no store")
 	}
-	b := &Backend{store: store, keep: cfg.Keep}
+	b := &Backend{store: store, keep: cfg.Keep, rate: cfg.Rate}
 	if err := yaml.Unmarshal([]byte(cfg.Template), &b.template); err != nil {
 		return nil, fmt.Errorf("kubernetes: template: %w", err)
 	}
@@ -79,7 +83,7 @@ func New(cfg Config, store *blob.Store) (*Backend, error) {
 	if b.kind.version == "" || b.kind.version != version {
 		return nil, fmt.Errorf("kubernetes: template: apiVersion %q and kind %q (Try: batch/v1 and Job, or %s and TrainJob)", version, name, kinds["TrainJob"].version)
 	}
-	if _, err := b.manifest(finetune.Job{Key: "check"}, "{}"); err != nil {
+	if _, err := b.manifest(finetune.Job{Key: "check"}, "{}", 0); err != nil {
 		return nil, err
 	}
 	access, err := accessOf(cfg.Kubeconfig)
@@ -170,7 +174,7 @@ type Spec struct {
 }
 
 // manifest returns the job as it is made: a copy of the template with what is ours.
-func (b *Backend) manifest(job finetune.Job, told string) (map[string]any, error) {
+func (b *Backend) manifest(job finetune.Job, told string, limit time.Duration) (map[string]any, error) {
 	raw, err := json.Marshal(b.template)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: template: %w", err)
@@ -199,6 +203,7 @@ func (b *Backend) manifest(job finetune.Job, told string) (map[string]any, error
 	if b.kind.ttl && spec["ttlSecondsAfterFinished"] == nil {
 		spec["ttlSecondsAfterFinished"] = int64(ended.Seconds())
 	}
+	b.hold(spec, meta, limit)
 	return m, nil
 }
 
@@ -236,14 +241,18 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
 	if err := b.stands(ctx, job); finetune.ClassOf(err) != finetune.ClassNotFound {
 		return err
 	}
-	if _, _, err := trainfile.Inspect(ctx, b.store, job, 0); err != nil {
+	training, _, err := trainfile.Inspect(ctx, b.store, job, 0)
+	if err != nil {
+		return err
+	}
+	limit, err := b.rate.Limit(job, training.TokensOf(job))
+	if err != nil {
 		return err
 	}
 	told := Spec{
 		Format: 1, Key: job.Key, Name: b.kind.name(job.Key), BaseModel: job.BaseModel, Suffix: job.Suffix, Examples: job.Examples, Hyper: job.Hyper,
 		Seed: job.Seed, TrainingFile: b.store.URI(job.Training), Artifacts: b.store.URI(job.Artifacts),
 	}
-	var err error
 	if told.TrainingURL, err = b.store.Presign(ctx, job.Training, blob.MaxPresign); err != nil {
 		return trainfile.StoreError("address of the training file", err)
 	}
@@ -257,7 +266,7 @@ func (b *Backend) submit(ctx context.Context, job finetune.Job) error {
 	if err != nil {
 		return &finetune.Error{Class: finetune.ClassPermanent, Message: "encode job", Err: err}
 	}
-	body, err := b.manifest(job, string(raw))
+	body, err := b.manifest(job, string(raw), limit)
 	if err != nil {
 		return &finetune.Error{Class: finetune.ClassPermanent, Message: err.Error()}
 	}

@@ -65,7 +65,7 @@ func setup(t *testing.T, kind string) (*cluster, func(t *testing.T) finetune.Bac
 	path := kubeconfigFor(t, srv, "{token: "+testToken+"}")
 	return c, func(t *testing.T) finetune.Backend {
 		b, err := New(Config{
-			Template: templates[kind], Kubeconfig: path, Retry: rest.Config{Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: time.Second},
+			Template: templates[kind], Kubeconfig: path, Rate: finetune.Rate{USDPerHour: 36}, Retry: rest.Config{Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: time.Second},
 		}, st)
 		if err != nil {
 			t.Fatal(err)
@@ -83,7 +83,7 @@ func TestConformance(t *testing.T) {
 				c, fresh, st := setup(t, kind)
 				return finetunetest.World{
 					Store: st, Backend: fresh, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded",
-					Secrets: []string{testToken}, NotExpressed: true,
+					Secrets: []string{testToken}, NotExpressed: true, Estimates: true,
 					Started: func(_ *testing.T, key string) (n int) {
 						c.mu.Lock()
 						defer c.mu.Unlock()

@@ -35,15 +35,18 @@ type object struct {
 	Status struct {
 		Active     int         `json:"active"`
 		Ready      int         `json:"ready"`
+		Begun      time.Time   `json:"startTime"`      // of a Job
+		Ended      time.Time   `json:"completionTime"` // of a Job that succeeded
 		Conditions []condition `json:"conditions"`
 	} `json:"status"`
 }
 
 type condition struct {
-	Type    string `json:"type"`
-	Status  string `json:"status"`
-	Reason  string `json:"reason"`
-	Message string `json:"message"`
+	Type    string    `json:"type"`
+	Status  string    `json:"status"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	At      time.Time `json:"lastTransitionTime"`
 }
 
 func (o object) condition(kind string) (condition, bool) {
@@ -216,6 +219,7 @@ func (b *Backend) statusOf(ctx context.Context, o object) (finetune.Status, erro
 			st.Message = trainfile.HidePresigned(finetune.Clip(p.words()))
 		}
 	}
+	b.settle(o, &st)
 	return st, nil
 }
 

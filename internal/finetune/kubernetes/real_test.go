@@ -76,8 +76,12 @@ type listed struct {
 		Spec struct {
 			NodeName   string
 			Suspend    bool
-			Containers []struct{ Env []struct{ Name, Value string } }
-			Trainer    struct{ Env []struct{ Name, Value string } }
+			Containers []struct {
+				Env []struct{ Name, Value string }
+			}
+			Trainer struct {
+				Env []struct{ Name, Value string }
+			}
 		}
 		Status struct {
 			Phase      string

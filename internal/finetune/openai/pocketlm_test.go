@@ -79,7 +79,7 @@ func (tr *trainer) ask(r *http.Request, method, path string, body []byte) *httpt
 func backend(t *testing.T, url string, st *blob.Store, change ...func(*Config)) *Backend {
 	t.Helper()
 	cfg := Config{Config: rest.Config{URL: url, Key: func() string { return testKey }, Attempts: 3, Backoff: 5 * time.Millisecond, MaxBackoff: 2 * time.Second}}
-	cfg.Price = map[string]float64{"quick": 1e6, "endless": 1e6}
+	cfg.Price = map[string]float64{"quick": 1e6, "endless": 1e6, "pocketlm-base": 1e6}
 	for _, c := range change {
 		c(&cfg)
 	}

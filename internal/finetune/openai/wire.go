@@ -96,10 +96,7 @@ func wireCreateOf(job finetune.Job, file trainfile.IDs) wireCreate {
 
 // epochsOf returns the whole number of passes nearest to the recipe, or 0 when the recipe leaves it open.
 func epochsOf(h finetune.Hyper, examples int64) int {
-	passes := h.Epochs
-	if h.Steps > 0 && h.BatchSize > 0 && examples > 0 {
-		passes = float64(h.Steps) * float64(h.BatchSize) / float64(examples)
-	}
+	passes := h.Passes(examples)
 	if passes <= 0 {
 		return 0
 	}

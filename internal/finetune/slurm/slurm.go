@@ -45,6 +45,8 @@ type Config struct {
 	Resumes int
 	Grace   time.Duration
 	Keep    bool
+	// Rate is what a job's nodes cost. The time in which a job waits for them is free.
+	Rate finetune.Rate
 	// Timeout of one of Slurm's commands; default 60 s.
 	Timeout time.Duration
 }
@@ -59,7 +61,7 @@ func New(cfg Config, store *blob.Store) (*command.Backend, error) {
 	}
 	return command.New(command.Config{
 		Name: cfg.Name, Dir: cfg.Dir, Env: append([]string{"SLURM_CONF", "SBATCH_*"}, cfg.Env...), Resumes: cfg.Resumes,
-		Grace: cfg.Grace, Keep: cfg.Keep, Host: &cluster{cfg},
+		Grace: cfg.Grace, Keep: cfg.Keep, Rate: cfg.Rate, Host: &cluster{cfg},
 	}, store)
 }
 
@@ -68,13 +70,13 @@ type cluster struct{ cfg Config }
 
 // Files in a job's folder, beside those of package command. A number is that of the attempt.
 const (
-	fileBatch   = "batch.sh"   // what Slurm is given
-	fileProgram = "program.sh" // the template
-	fileID      = "slurm-id-"  // Slurm's number of the attempt, noted by the worker
-	fileBegun   = "slurm-run-" // the same, noted by the batch job when it begins
-	fileLog     = "slurm.log"  // what Slurm itself says about the batch jobs
-	maxOutput   = 1 << 20      // of one of Slurm's commands, in bytes
-	maxName     = 128          // of a batch job
+	fileBatch   = "batch.sh"        // what Slurm is given
+	fileProgram = "program.sh"      // the template
+	fileID      = "slurm-id-"       // Slurm's number of the attempt, noted by the worker
+	fileBegun   = command.FileBegun // the same, noted by the batch job when it begins
+	fileLog     = "slurm.log"       // what Slurm itself says about the batch jobs
+	maxOutput   = 1 << 20           // of one of Slurm's commands, in bytes
+	maxName     = 128               // of a batch job
 	againCode   = command.ExitAgain
 	noID        = ""
 	nameOfBatch = "selfalign-"

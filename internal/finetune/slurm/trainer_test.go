@@ -108,7 +108,7 @@ func startsOf(dir, key string) []string {
 func world(t *testing.T, cfg Config, w finetunetest.World) finetunetest.World {
 	t.Helper()
 	w.Quick, w.Endless, w.Broken, w.LastWords = "quick", "endless", "broken", "CUDA out of memory"
-	w.Secrets, w.Artifacts, w.Left = []string{secret}, true, leftIn(cfg.Dir)
+	w.Secrets, w.Artifacts, w.Left, w.Estimates = []string{secret}, true, leftIn(cfg.Dir), cfg.Rate.USDPerHour > 0
 	w.Started = func(t *testing.T, key string) int { return len(startsOf(cfg.Dir, key)) }
 	w.Backend = func(t *testing.T) finetune.Backend {
 		b, err := New(cfg, w.Store)

@@ -77,11 +77,7 @@ func (b *Backend) createOf(job finetune.Job) create {
 
 // epochsOf returns the whole number of passes nearest to the recipe.
 func epochsOf(h finetune.Hyper, examples int64) int {
-	passes := h.Epochs
-	if h.Steps > 0 && h.BatchSize > 0 && examples > 0 {
-		passes = float64(h.Steps) * float64(h.BatchSize) / float64(examples)
-	}
-	return min(max(int(math.Round(passes)), 1), maxEpochs)
+	return min(max(int(math.Round(h.Passes(examples))), 1), maxEpochs)
 }
 
 // wireJob is a job as the service tells it, less what is not needed.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -39,6 +40,11 @@ const bytesPerToken = 3
 
 // Tokens estimates from above how many tokens one pass over the file trains on.
 func (s Stats) Tokens() int64 { return s.Bytes / bytesPerToken }
+
+// TokensOf estimates from above how many tokens a job trains on with this file.
+func (s Stats) TokensOf(job finetune.Job) int64 {
+	return int64(math.Ceil(float64(s.Tokens()) * max(1, job.Hyper.Passes(job.Examples))))
+}
 
 // Inspect checks a job's training file, and its validation file where it has one.
 func Inspect(ctx context.Context, store *blob.Store, job finetune.Job, maxFile int64) (training, validation Stats, err error) {
