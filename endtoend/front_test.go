@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	commandpb "go.temporal.io/api/command/v1"
@@ -34,6 +35,7 @@ type trap struct {
 	path    *regexp.Regexp // of S3, without the bucket, and of the model server
 	command func(*commandpb.Command) bool
 
+	with      *trap      // nil, or the trap whose kill is this one's too: what this one lets through is not answered until then
 	meanwhile func(*lab) // what others do while the worker is dead; nil: nothing
 
 	seen   int
@@ -79,6 +81,19 @@ func (w *warden) spring(p *trap, do func()) {
 	}
 }
 
+// until waits until a trap is sprung, for a minute at most.
+func (w *warden) until(p *trap) {
+	for range 6000 {
+		w.mu.Lock()
+		sprung := p.sprung
+		w.mu.Unlock()
+		if sprung {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // front stands before an HTTP service.
 func (w *warden) front(target string) string {
 	t := w.l.t
@@ -96,7 +111,13 @@ func (w *warden) front(target string) string {
 			through.ServeHTTP(out, r)
 			return
 		}
-		w.spring(p, func() { through.ServeHTTP(httptest.NewRecorder(), r) })
+		do := func() { through.ServeHTTP(httptest.NewRecorder(), r) }
+		if p.with != nil {
+			do()
+			w.until(p.with)
+		} else {
+			w.spring(p, do)
+		}
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })

@@ -59,28 +59,28 @@ func TestTrainedByAService(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, s.send(forged))
 	require.Equal(t, backward.looks, s.job("myx").looks, "a stranger has the job looked at")
 
-	s.release(backward.ID)
-	told := s.callback(secret, backward.ID)
-	require.Equal(t, http.StatusNoContent, s.send(told))
-	l.await("the backward model", func(seen runs.Seen) bool { return stage(seen, "00 train myx").State == workflows.StageDone })
-	looks := s.job("myx").looks
-	require.Equal(t, http.StatusNoContent, s.send(told), "the same callback again")
-
 	// From now on jobs are looked at every second; those that wait already keep their pace.
 	path := filepath.Join(l.dir, "worker.yaml")
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, bytes.Replace(text, []byte("poll: 1h"), []byte("poll: 1s"), 1), 0o600))
-	l.kill(partWorker)
+	l.kill(partWorker) // while both are waited for and nothing else is done, whose loss would have to be noticed
 	s.release(first.ID)
-	told = s.callback(secret, first.ID)
+	told := s.callback(secret, first.ID)
 	require.Eventually(t, func() bool { return s.send(told) == http.StatusNoContent }, time.Minute, 100*time.Millisecond, "called again until somebody answers")
 	l.await("M0", func(seen runs.Seen) bool { return stage(seen, "00 train m0").State == workflows.StageDone })
-	require.Equal(t, looks, s.job("myx").looks, "a repeated callback has the job looked at again")
+
+	s.release(backward.ID)
+	told = s.callback(secret, backward.ID)
+	require.Equal(t, http.StatusNoContent, s.send(told))
+	l.await("the backward model", func(seen runs.Seen) bool { return stage(seen, "00 train myx").State == workflows.StageDone })
+	looks := s.job("myx").looks
+	require.Equal(t, http.StatusNoContent, s.send(told), "the same callback again")
 
 	last := s.job("m1")
 	s.release(last.ID) // nobody calls
 	l.finished()
+	require.Equal(t, looks, s.job("myx").looks, "a repeated callback has the job looked at again")
 	require.Len(t, s.jobs, 3)
 	for _, j := range s.jobs {
 		require.Equal(t, "succeeded", j.cleaned, j.Key)
@@ -120,49 +120,48 @@ func TestMachineThatTrainsIsSilent(t *testing.T) {
 	require.Equal(t, 3, programs(), "one for each model")
 }
 
-// TestJobsThatEndBadlyLeaveNothing has jobs fail and be cancelled, and kills the worker in the midst of clearing up.
+// TestJobsThatEndBadlyLeaveNothing has both jobs of a run fail, or be cancelled, and kills the worker in the midst of clearing up
+// after them.
 func TestJobsThatEndBadlyLeaveNothing(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	at := func(name, method, path string, after bool) *trap {
-		return &trap{name: name, method: method, path: regexp.MustCompile(path), after: after}
+	files, cancels := regexp.MustCompile(`^/v1/files/`), regexp.MustCompile(`^/v1/fine_tuning/jobs/[^/]+/cancel$`)
+	begin := func(t *testing.T, f pocketlm.Faults, traps ...*trap) *lab {
+		t.Parallel()
+		l := newLab(t)
+		l.work(wiring{model: (&warden{l: l, traps: traps}).front(l.stack.PocketURL)})
+		l.misbehave(f)
+		l.start("iterations=1")
+		t.Cleanup(func() {
+			for _, p := range traps {
+				require.True(t, p.sprung, "never came by: %s", p.name)
+			}
+		})
+		return l
 	}
-	w := &warden{l: l, traps: []*trap{
-		at("job failed, its file not removed", http.MethodDelete, `^/v1/files/`, false),
-		at("file of a failed job removed, answer lost", http.MethodDelete, `^/v1/files/`, true),
-	}}
-	l.work(wiring{model: w.front(l.stack.PocketURL)})
-	l.misbehave(pocketlm.Faults{TrainingFails: "no machine to train on"})
-	l.start("iterations=1")
-	require.Eventually(t, func() bool {
-		s, err := l.client.Status(t.Context(), runName)
-		return err == nil && s.Phase == workflows.PhaseBlocked && strings.Count(s.Message, "no machine to train on") == 2 && len(l.trainingFiles()) == 0
-	}, patience, 100*time.Millisecond)
-	for _, p := range w.traps {
-		require.True(t, p.sprung, "never came by: %s", p.name)
-	}
-
-	l.misbehave(pocketlm.Faults{TrainingTime: 600_000})
-	w.mu.Lock()
-	w.traps = []*trap{
-		at("job cancelled, answer lost", http.MethodPost, `^/v1/fine_tuning/jobs/[^/]+/cancel$`, true),
-		at("job cancelled, its file not removed", http.MethodDelete, `^/v1/files/`, false),
-	}
-	w.mu.Unlock()
-	l.tell(workflows.UpdateRetry, nil)
-	live := func() int { return l.jobs("validating_files") + l.jobs("queued") + l.jobs("running") }
-	require.Eventually(t, func() bool { return live() == 2 }, time.Minute, 100*time.Millisecond)
-	require.NoError(t, l.client.Cancel(t.Context(), runName))
-	require.Eventually(t, func() bool {
-		seen, err := l.client.Status(t.Context(), runName)
-		return err == nil && seen.Phase == workflows.PhaseCancelled
-	}, patience, 100*time.Millisecond)
-	require.Equal(t, 2, l.jobs("cancelled"))
-	require.Zero(t, live())
-	require.Empty(t, l.trainingFiles())
-	for _, p := range w.traps {
-		require.True(t, p.sprung, "never came by: %s", p.name)
-	}
+	t.Run("failed", func(t *testing.T) {
+		other := &trap{name: "job failed, its file not removed", method: http.MethodDelete, path: files}
+		one := &trap{name: "file of a failed job removed, answer lost", method: http.MethodDelete, path: files, with: other}
+		l := begin(t, pocketlm.Faults{TrainingFails: "no machine to train on"}, one, other)
+		require.Eventually(t, func() bool {
+			s, err := l.client.Status(t.Context(), runName)
+			return err == nil && s.Phase == workflows.PhaseBlocked && strings.Count(s.Message, "no machine to train on") == 2 && len(l.trainingFiles()) == 0
+		}, patience, 100*time.Millisecond)
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		other := &trap{name: "job cancelled, its file not removed", method: http.MethodDelete, path: files}
+		one := &trap{name: "job cancelled, answer lost", method: http.MethodPost, path: cancels, with: other}
+		l := begin(t, pocketlm.Faults{TrainingTime: 600_000}, one, other)
+		live := func() int { return l.jobs("validating_files") + l.jobs("queued") + l.jobs("running") }
+		require.Eventually(t, func() bool { return live() == 2 }, time.Minute, 100*time.Millisecond)
+		require.NoError(t, l.client.Cancel(t.Context(), runName))
+		require.Eventually(t, func() bool {
+			seen, err := l.client.Status(t.Context(), runName)
+			return err == nil && seen.Phase == workflows.PhaseCancelled
+		}, patience, 100*time.Millisecond)
+		require.Equal(t, 2, l.jobs("cancelled"))
+		require.Zero(t, live())
+		require.Empty(t, l.trainingFiles())
+	})
 }
 
 // TestCancelledWhileSubmitting cancels a run whose worker was killed when a job was made and not told of: it does not train on.

@@ -123,7 +123,7 @@ func TestFailedJobsArePaidForToo(t *testing.T) {
 		}}, nil
 	}
 	s := spec()
-	s.Budget.USD = 10
+	s.Budget.USD, s.Iterations = 10, 1
 	status, err := w.play(t, s, func(env *testsuite.TestWorkflowEnvironment, iteration int) {
 		if iteration == 1 {
 			env.RegisterDelayedCallback(func() { failing = false; update[Status](t, env, UpdateRetry, nil) }, time.Hour)

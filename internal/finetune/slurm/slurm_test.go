@@ -32,7 +32,7 @@ func fake(t *testing.T, change ...func(*Config)) (w finetunetest.World, cfg Conf
 	cfg = Config{
 		Name: "test", Template: template(t), Dir: t.TempDir(), Bin: bin, Resumes: 2, Grace: 300 * time.Millisecond,
 		Rate: finetune.Rate{USDPerHour: 36},
-		Env: []string{"HUB_TOKEN=" + secret, "GORACE=atexit_sleep_ms=0"}, // the race detector has programs wait a second before they end
+		Env:  []string{"HUB_TOKEN=" + secret, "GORACE=atexit_sleep_ms=0"}, // the race detector has programs wait a second before they end
 	}
 	for _, c := range change {
 		c(&cfg)
