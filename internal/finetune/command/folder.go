@@ -14,6 +14,7 @@ import (
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 	"github.com/selfalign/selfalign/internal/flock"
 )
 
@@ -258,11 +259,11 @@ func (b *Backend) claim(ctx context.Context, job finetune.Job) error {
 		return nil
 	}
 	if !errors.Is(err, blob.ErrExists) {
-		return stored("claim job", err)
+		return trainfile.StoreError("claim job", err)
 	}
 	was, err := b.store.Get(ctx, key)
 	if err != nil {
-		return stored("read claim", err)
+		return trainfile.StoreError("read claim", err)
 	}
 	var theirs claim
 	if err := json.Unmarshal(was, &theirs); err != nil {
@@ -301,7 +302,7 @@ func (b *Backend) identity(ctx context.Context) (string, error) {
 func (b *Backend) download(ctx context.Context, f folder, name, key string) error {
 	src, err := b.store.Stream(ctx, key)
 	if err != nil {
-		return stored("training file", err)
+		return trainfile.StoreError("training file", err)
 	}
 	defer func() { _ = src.Close() }()
 	var readErr error
@@ -316,7 +317,7 @@ func (b *Backend) download(ctx context.Context, f folder, name, key string) erro
 		return err
 	})
 	if readErr != nil {
-		return stored("download training file", readErr)
+		return trainfile.StoreError("download training file", readErr)
 	}
 	if err != nil {
 		return local("keep training file", err)
@@ -327,15 +328,3 @@ func (b *Backend) download(ctx context.Context, f folder, name, key string) erro
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// stored is an error of the store.
-func stored(what string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	class := finetune.ClassPassing
-	if errors.Is(err, blob.ErrNotFound) {
-		class = finetune.ClassPermanent
-	}
-	return &finetune.Error{Class: class, Message: what, Err: err}
-}

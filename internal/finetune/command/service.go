@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +41,7 @@ func (s *Service) Start(ctx context.Context, args, env []string) error {
 	}
 	defer unlock()
 	b := &Backend{cfg: s.cfg}
-	return b.launch(s.f, args, env)
+	return b.launch(s.f, func() ([]string, []string, error) { return args, append(b.environment(os.Environ()), env...), nil })
 }
 
 // Alive reports whether the program runs. code is its exit code where it ended by itself.
@@ -100,34 +99,4 @@ func (s *Service) LastWords() string {
 		words = s.f.tail(fileStdout)
 	}
 	return finetune.Clip((&Backend{cfg: s.cfg}).hide(words))
-}
-
-// launch starts a program in the folder, under its lock, unless one runs.
-func (b *Backend) launch(f folder, args, env []string) error {
-	held, free, err := f.holdRunLock()
-	if err != nil {
-		return local("lock run", err)
-	}
-	if !free {
-		if f.alive() {
-			return nil
-		}
-		if err := os.Remove(f.path(fileRunLock)); err != nil { // a stray holds the lock of a program that is gone
-			return local("replace run lock", err)
-		}
-		if held, free, err = f.holdRunLock(); err != nil || !free {
-			return local("lock run", errors.Join(err, errors.New("a new lock is not free")))
-		}
-	}
-	defer func() { _ = held.Close() }() // the program holds it on
-	for _, name := range []string{fileExit, filePID, fileProcess} {
-		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return local("clear the last attempt", err)
-		}
-	}
-	pid, err := spawn(append([]string{"-c", wrapper, string(f)}, args...), append(b.environment(os.Environ()), env...), b.cfg.WorkDir, held)
-	if err != nil {
-		return local("start the program", err)
-	}
-	return f.write(fileProcess, process{PID: pid, Started: startOf(pid)})
 }

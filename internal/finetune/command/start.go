@@ -43,6 +43,22 @@ func (b *Backend) start(ctx context.Context, f folder, rec record) error {
 	if b.cfg.Host != nil {
 		return b.startElsewhere(ctx, f, rec)
 	}
+	rec.Worked = f.worked(rec, false) // by what launch clears away; dying in between, the last output tells
+	return b.launch(f, func() (args, env []string, err error) {
+		rec.Attempts++
+		if err := f.write(fileRecord, rec); err != nil {
+			return nil, nil, err
+		}
+		if err := os.WriteFile(f.path(FileBegun+strconv.Itoa(rec.Attempts)), nil, 0o600); err != nil {
+			return nil, nil, local("note the beginning", err)
+		}
+		a := b.attempt(f, rec)
+		return a.Args, a.Env, nil
+	})
+}
+
+// launch starts a program in the folder, under its lock, unless one runs. program says what, once nothing is left of the last.
+func (b *Backend) launch(f folder, program func() (args, env []string, err error)) error {
 	held, free, err := f.holdRunLock()
 	if err != nil {
 		return local("lock run", err)
@@ -60,23 +76,18 @@ func (b *Backend) start(ctx context.Context, f folder, rec record) error {
 		}
 	}
 	defer func() { _ = held.Close() }() // the program holds it on
-	rec.Worked = f.worked(rec, false)   // by what is removed now; dying in between, the last output tells
 	for _, name := range []string{fileExit, filePID, fileProcess} {
 		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return local("clear the last attempt", err)
 		}
 	}
-	rec.Attempts++
-	if err := f.write(fileRecord, rec); err != nil {
+	args, env, err := program()
+	if err != nil {
 		return err
 	}
-	a := b.attempt(f, rec)
-	if err := os.WriteFile(f.path(FileBegun+strconv.Itoa(rec.Attempts)), nil, 0o600); err != nil {
-		return local("note the beginning", err)
-	}
-	pid, err := spawn(append([]string{"-c", wrapper, string(f)}, a.Args...), a.Env, b.cfg.WorkDir, held)
+	pid, err := spawn(append([]string{"-c", wrapper, string(f)}, args...), env, b.cfg.WorkDir, held)
 	if err != nil {
-		return local("start the trainer", err)
+		return local("start the program", err)
 	}
 	// Dying before this line leaves pid, which the wrapper writes itself.
 	return f.write(fileProcess, process{PID: pid, Started: startOf(pid)})

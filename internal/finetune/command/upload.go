@@ -16,6 +16,7 @@ import (
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/finetune"
+	"github.com/selfalign/selfalign/internal/finetune/trainfile"
 )
 
 // Objects beside the results under a job's prefix.
@@ -128,7 +129,7 @@ func (b *Backend) deliver(ctx context.Context, f folder, st finetune.Status, up 
 		return local("encode manifest", err)
 	}
 	if err := b.store.PutIfAbsent(ctx, rec.Job.Artifacts+"/"+ManifestFile, raw); err != nil && !errors.Is(err, blob.ErrExists) {
-		return stored("write manifest of results", err)
+		return trainfile.StoreError("write manifest of results", err)
 	}
 	st = b.priced(f, rec, false, st)
 	st.State, st.Model, st.Artifact = finetune.StateSucceeded, m.Model, rec.Job.Artifacts
@@ -194,7 +195,7 @@ func (b *Backend) deliverFile(ctx context.Context, f folder, prefix, path string
 		}
 	}
 	if err := b.store.PutFile(ctx, key, at); err != nil {
-		return file, stored("upload result "+path, err)
+		return file, trainfile.StoreError("upload result "+path, err)
 	}
 	return file, f.write(note, file)
 }
