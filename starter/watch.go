@@ -180,7 +180,11 @@ func (a *app) advise(seen runs.Seen) {
 		return
 	}
 	if strings.Contains(seen.Message, "start a new run") && !strings.Contains(seen.Message, "starter retry") {
-		a.warn("next: starter cancel %s%s, then starter start --name ANOTHER-NAME", seen.Run, a.settings)
+		start := "start"
+		if seen.Recipe == workflows.RecipeScore {
+			start = "score"
+		}
+		a.warn("next: starter cancel %s%s, then starter %s --name ANOTHER-NAME", seen.Run, a.settings, start)
 		return
 	}
 	if !strings.Contains(seen.Message, "starter retry") { // a spent budget: what it says is all there is to do
