@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -15,8 +14,7 @@ func (b *Backend) hold(spec, meta map[string]any, limit time.Duration) {
 		return
 	}
 	seconds := int64(limit / time.Second)
-	var own int64
-	if _, err := fmt.Sscan(fmt.Sprint(spec["activeDeadlineSeconds"]), &own); err == nil && own > 0 && own <= seconds {
+	if own, ok := spec["activeDeadlineSeconds"].(float64); ok && own > 0 && own <= float64(seconds) { // a number of JSON
 		return
 	}
 	spec["activeDeadlineSeconds"] = seconds

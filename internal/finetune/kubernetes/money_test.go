@@ -45,7 +45,7 @@ func TestTemplateMayBeStricter(t *testing.T) {
 		own  any
 		want any
 		ours bool
-	}{{nil, int64(120), true}, {60.0, 60.0, false}, {7200.0, int64(120), true}} {
+	}{{nil, int64(120), true}, {60.0, 60.0, false}, {7200.0, int64(120), true}, {2e6, int64(120), true}} {
 		spec, meta := map[string]any{}, map[string]any{}
 		if c.own != nil {
 			spec["activeDeadlineSeconds"] = c.own

@@ -254,9 +254,9 @@ func realWorld(t *testing.T, kind string) finetunetest.World {
 	t.Cleanup(func() { close(over); working.Wait() })
 	st := s3test.Store(t)
 	return finetunetest.World{
-		Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded", NotExpressed: true,
+		Store: st, Quick: "quick", Endless: "endless", Broken: "broken", LastWords: "exploded", NotExpressed: true, Estimates: true,
 		Backend: func(t *testing.T) finetune.Backend {
-			b, err := New(Config{Template: strings.Replace(templates[kind], "backoffLimit: 2", "backoffLimit: 0", 1), Kubeconfig: path, Namespace: n.place}, st)
+			b, err := New(Config{Template: strings.Replace(templates[kind], "backoffLimit: 2", "backoffLimit: 0", 1), Kubeconfig: path, Namespace: n.place, Rate: finetune.Rate{USDPerHour: 36}}, st)
 			if err != nil {
 				t.Fatal(err)
 			}

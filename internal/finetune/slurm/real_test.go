@@ -17,7 +17,7 @@ import (
 func realWorld(t *testing.T) (finetunetest.World, Config) {
 	cfg := Config{
 		Name: "real", Template: template(t), Dir: t.TempDir(), Resumes: 2, Grace: 2 * time.Second,
-		Env: []string{"HUB_TOKEN=" + secret},
+		Env: []string{"HUB_TOKEN=" + secret}, Rate: finetune.Rate{USDPerHour: 36},
 	}
 	return world(t, cfg, finetunetest.World{Store: s3test.Store(t)}), cfg
 }
