@@ -36,7 +36,7 @@ func RandomAccess(name, format string) bool {
 
 // inside reports whether a format is one that files in an archive may have.
 func inside(format string) bool {
-	return slices.Contains([]string{FormatHTML, FormatText, FormatJSONL, FormatWARC, FormatWET}, format)
+	return slices.Contains([]string{FormatHTML, FormatText, FormatJSONL, FormatCSV, FormatTSV, FormatWARC, FormatWET}, format)
 }
 
 // reading says what is made of the files in an archive: documents, seeds or prompts.
@@ -50,18 +50,18 @@ type reading struct {
 	read   func(s *source, at place, format string) (more bool) // one file
 }
 
-// records is what seeds and prompts make of an archive: its files are JSONL, whatever the shape of their records.
-func records(bounds Bounds, yield func(Item) bool, read func(s *source, at place) bool) reading {
+// records is what seeds and prompts make of an archive: its files are JSONL or CSV, whatever the shape of their records.
+func records(bounds Bounds, yield func(Item) bool, read func(s *source, at place, format string) bool) reading {
 	return reading{
-		bounds: bounds, yield: yield, holds: func(format string) bool { return format == FormatJSONL },
-		reason: ReasonNotRecords, detail: "no JSONL by its name", read: func(s *source, at place, _ string) bool { return read(s, at) },
+		bounds: bounds, yield: yield, holds: func(format string) bool { return slices.Contains([]string{FormatJSONL, FormatCSV, FormatTSV}, format) },
+		reason: ReasonNotRecords, detail: "neither JSONL nor CSV by its name", read: read,
 	}
 }
 
 func (c *cutter) reading() reading {
 	out := reading{
 		bounds: c.opts.Bounds, yield: c.yield, holds: inside,
-		reason: ReasonNotText, detail: "neither a page, a text, JSONL nor a crawl by its name",
+		reason: ReasonNotText, detail: "neither a page, a text, JSONL, CSV nor a crawl by its name",
 		read: func(s *source, at place, format string) bool { return readDocuments(s, at, format, c) },
 	}
 	if inside(c.opts.Format) {

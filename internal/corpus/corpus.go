@@ -63,7 +63,7 @@ const (
 	ReasonBadParquet   = "bad_parquet"       // a broken Parquet file
 	ReasonBadArchive   = "bad_archive"       // a broken archive, or a broken file in one
 	ReasonNotText      = "not_text"          // a file in an archive that is no page and no text by its name
-	ReasonNotRecords   = "not_records"       // a file in an archive of seeds or prompts that is no JSONL by its name
+	ReasonNotRecords   = "not_records"       // a file in an archive of seeds or prompts that is neither JSONL nor CSV by its name
 	ReasonBomb         = "bomb"              // compression beyond any honest ratio
 	ReasonNoContent    = "no_content"        // nothing to read
 	ReasonBinary       = "binary"            // not text

@@ -20,7 +20,7 @@ const (
 	FormatAuto  = "auto" // by name, then by content
 	FormatHTML  = "html"
 	FormatText  = "text"  // plain text or markdown
-	FormatJSONL = "jsonl" // one document a line
+	FormatJSONL = "jsonl" // one document a line; see FormatCSV too
 	FormatWARC  = "warc"  // a crawl: pages (WARC) or their texts (WET), each named by its address
 	FormatWET   = "wet"   // the same
 	FormatTar   = "tar"   // an archive of files in the formats above
@@ -115,8 +115,8 @@ func (p place) name() string { return cmp.Or(p.member, p.source) }
 // readDocuments reports whether more may be yielded.
 func readDocuments(s *source, p place, format string, c *cutter) bool {
 	switch format {
-	case FormatJSONL:
-		return readJSONL(s, p, c)
+	case FormatJSONL, FormatCSV, FormatTSV:
+		return readJSONL(s, p, format, c)
 	case FormatWARC, FormatWET:
 		return readWARC(s, p, c)
 	case FormatTar:
@@ -173,9 +173,9 @@ func (c *cutter) document(at origin, format string, body []byte, contentType str
 	return c.cut(at, parseText("", text), false)
 }
 
-// readJSONL cuts each line's text.
-func readJSONL(s *source, p place, c *cutter) bool {
-	lines := newLineReader(s, c.opts.Bounds.MaxLineBytes)
+// readJSONL cuts the text of each line, or of each record of CSV.
+func readJSONL(s *source, p place, format string, c *cutter) bool {
+	lines := newLineReader(s, c.opts.Bounds.MaxLineBytes, format)
 	for lines.next() {
 		at := p.at(strconv.FormatInt(lines.number, 10))
 		if s.ctx.Err() != nil {
@@ -187,7 +187,7 @@ func readJSONL(s *source, p place, c *cutter) bool {
 			}
 			continue
 		}
-		text, title, bad := documentRecord(lines.line, c.opts)
+		text, title, bad := documentRecord(lines, c.opts)
 		var more bool
 		if bad.reason != "" {
 			more = c.yield(at.reject(bad.reason, bad.detail, bad.text))
@@ -207,8 +207,9 @@ type badRecord struct {
 	stop                 bool
 }
 
-func documentRecord(line []byte, opts DocumentOptions) (text, title string, bad badRecord) {
-	fields, bad := decodeFields(line)
+func documentRecord(lines *lineReader, opts DocumentOptions) (text, title string, bad badRecord) {
+	line := lines.line
+	fields, bad := lines.fields()
 	if bad.reason != "" {
 		return "", "", bad
 	}

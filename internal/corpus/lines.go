@@ -11,7 +11,7 @@ import (
 )
 
 // lineReader reads records up to a bound and steps over longer ones without holding them: the lines of a file or, where
-// that is one JSON array of objects, its elements.
+// that is one JSON array of objects, its elements; of CSV the records below its header, as objects.
 type lineReader struct {
 	r       *bufio.Reader
 	max     int
@@ -20,14 +20,31 @@ type lineReader struct {
 	tooLong bool
 	done    bool
 	array   bool
+	table   *csvTable // of CSV
+	bad     badRecord // why the record of CSV is none
 }
 
-func newLineReader(r io.Reader, limit int) *lineReader {
-	return &lineReader{r: bufio.NewReaderSize(r, 64<<10), max: limit}
+func newLineReader(r io.Reader, limit int, format string) *lineReader {
+	l := &lineReader{r: bufio.NewReaderSize(r, 64<<10), max: limit}
+	if format == FormatCSV || format == FormatTSV {
+		l.table = newCSVTable(format)
+	}
+	return l
+}
+
+// fields are those of the record.
+func (l *lineReader) fields() (map[string]json.RawMessage, badRecord) {
+	if l.bad.reason != "" {
+		return nil, l.bad
+	}
+	return decodeFields(l.line)
 }
 
 // next goes to the next line that is not blank. A line cut off by an error of the source is not returned.
 func (l *lineReader) next() bool {
+	if l.table != nil {
+		return l.row()
+	}
 	if l.number == 0 {
 		l.array = l.beginsArray()
 	}

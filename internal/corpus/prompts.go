@@ -71,7 +71,7 @@ func Prompts(ctx context.Context, name string, r io.Reader, opts PromptOptions) 
 	}
 }
 
-// ZipPrompts yields those of the JSONL files in a zip archive, as ZipSeeds does. The limit is that of the archive.
+// ZipPrompts yields those of the JSONL and CSV files in a zip archive, as ZipSeeds does. The limit is that of the archive.
 func ZipPrompts(ctx context.Context, name string, r io.ReaderAt, size int64, opts PromptOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
 	return readZip(ctx, name, r, size, func(yield func(Item, error) bool) reading {
@@ -85,8 +85,8 @@ func newPrompter(name string, opts PromptOptions, yield func(Item, error) bool) 
 }
 
 // read makes the rows of one file. It reports whether more may be yielded.
-func (p *prompter) read(s *source, from place) bool {
-	lines := newLineReader(s, p.opts.Bounds.MaxLineBytes)
+func (p *prompter) read(s *source, from place, format string) bool {
+	lines := newLineReader(s, p.opts.Bounds.MaxLineBytes, format)
 	for ; p.left > 0 && lines.next(); p.left-- {
 		if s.ctx.Err() != nil {
 			return true // said by failure
@@ -99,7 +99,7 @@ func (p *prompter) read(s *source, from place) bool {
 			}
 			continue
 		}
-		fields, bad := decodeFields(lines.line)
+		fields, bad := lines.fields()
 		if bad.reason != "" {
 			if more := p.yield(at.reject(bad.reason, bad.detail, bad.text)); !more || bad.stop {
 				return more

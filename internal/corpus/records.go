@@ -21,7 +21,7 @@ type Record struct {
 // maxTextDepth is how deep in a record texts are looked for.
 const maxTextDepth = 32
 
-// Records yields the texts of the records of a file: for JSONL and arrays of JSON those of the named fields (a.b for one inside
+// Records yields the texts of the records of a file: for JSONL, arrays of JSON and CSV those of the named fields (a.b for one inside
 // another), or all of a record where none is named; for any other text its paragraphs, each a record. What cannot be read is an
 // error: a set that is known in part would let through what it was named to keep out. ErrRandomAccess means that it is a table.
 func Records(ctx context.Context, name string, r io.Reader, format string, fields []string, bounds Bounds) iter.Seq2[Record, error] {
@@ -34,7 +34,7 @@ func Records(ctx context.Context, name string, r io.Reader, format string, field
 	})
 }
 
-// NamedFields yields of each record of JSONL or an array of JSON what it has of the fields named (a.b for one inside another): texts as they
+// NamedFields yields of each record of JSONL, an array of JSON or CSV what it has of the fields named (a.b for one inside another): texts as they
 // are, anything else but null as it is written. Errors are those of Records; a text file is one.
 func NamedFields(ctx context.Context, name string, r io.Reader, format string, fields []string, bounds Bounds) iter.Seq2[Record, error] {
 	return eachRecord(ctx, name, r, format, bounds, false, func(values map[string]json.RawMessage) (Record, error) {
@@ -73,24 +73,24 @@ func eachRecord(
 			yield(Record{}, ErrRandomAccess)
 			return
 		case FormatWARC, FormatTar, FormatHTML:
-			fail(fmt.Errorf("a file in the format %s is no evaluation set. Try: JSONL, Parquet or text", format))
+			fail(fmt.Errorf("a file in the format %s is no evaluation set. Try: JSONL, CSV, Parquet or text", format))
 			return
 		}
 		if format == FormatText && !texts {
-			fail(errors.New("a text has no fields. Try: JSON, JSONL or Parquet"))
+			fail(errors.New("a text has no fields. Try: JSON, JSONL, CSV or Parquet"))
 			return
 		}
 		if format == FormatText {
 			paragraphRecords(s, bounds, yield, fail)
 			return
 		}
-		lines := newLineReader(s, bounds.MaxLineBytes)
+		lines := newLineReader(s, bounds.MaxLineBytes, format)
 		for lines.next() {
 			if lines.tooLong {
 				fail(fmt.Errorf("line %d has more than %d bytes", lines.number, bounds.MaxLineBytes))
 				return
 			}
-			values, bad := decodeFields(lines.line)
+			values, bad := lines.fields()
 			if bad.reason != "" {
 				fail(fmt.Errorf("line %d: %s: %s", lines.number, bad.reason, bad.detail))
 				return

@@ -14,7 +14,7 @@ import (
 	"github.com/selfalign/selfalign/internal/dataset"
 )
 
-// Formats of seeds. Each is JSON, one object a line or an array of objects; or a Parquet file with the same columns.
+// Formats of seeds. Each is JSON, one object a line or an array of objects; or CSV or a Parquet file with the same columns.
 const (
 	FormatPairs  = "pairs"  // two text fields
 	FormatAlpaca = "alpaca" // instruction, input and output; an input continues the instruction
@@ -71,7 +71,7 @@ func Seeds(ctx context.Context, name string, r io.Reader, opts SeedOptions) iter
 	}
 }
 
-// ZipSeeds yields the seed pairs and rejects of the JSONL files in a zip archive, compressed once more or not, each as Seeds
+// ZipSeeds yields the seed pairs and rejects of the JSONL and CSV files in a zip archive, compressed once more or not, each as Seeds
 // does; the document of a row is its file's name, # and the line.
 func ZipSeeds(ctx context.Context, name string, r io.ReaderAt, size int64, opts SeedOptions) iter.Seq2[Item, error] {
 	opts = opts.withDefaults()
@@ -99,7 +99,10 @@ func readRecords(ctx context.Context, name string, r io.Reader, c reading, yield
 	case format == FormatTar:
 		more = readTar(s, name, c)
 	default:
-		more = c.read(s, place{source: name}, FormatJSONL)
+		if format != FormatCSV && format != FormatTSV {
+			format = FormatJSONL
+		}
+		more = c.read(s, place{source: name}, format)
 	}
 	if !more {
 		return
@@ -114,12 +117,12 @@ func readRecords(ctx context.Context, name string, r io.Reader, c reading, yield
 }
 
 // read makes the rows of one file. It reports whether more may be yielded.
-func (sd *seeder) read(s *source, p place) bool {
-	return sd.lines(s, p) && sd.leftovers()
+func (sd *seeder) read(s *source, p place, format string) bool {
+	return sd.lines(s, p, format) && sd.leftovers()
 }
 
-func (sd *seeder) lines(s *source, p place) bool {
-	lines := newLineReader(s, sd.opts.Bounds.MaxLineBytes)
+func (sd *seeder) lines(s *source, p place, format string) bool {
+	lines := newLineReader(s, sd.opts.Bounds.MaxLineBytes, format)
 	for lines.next() {
 		if s.ctx.Err() != nil {
 			return true // said by failure
@@ -132,7 +135,7 @@ func (sd *seeder) lines(s *source, p place) bool {
 			}
 			continue
 		}
-		fields, bad := decodeFields(lines.line)
+		fields, bad := lines.fields()
 		if bad.reason != "" {
 			if more := sd.yield(at.reject(bad.reason, bad.detail, bad.text)); !more || bad.stop {
 				return more

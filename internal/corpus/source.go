@@ -214,6 +214,7 @@ var formatsByName = map[string]string{
 	".jsonl": FormatJSONL, ".ndjson": FormatJSONL, ".json": FormatJSONL,
 	".txt": FormatText, ".md": FormatText, ".markdown": FormatText, ".text": FormatText,
 	".warc": FormatWARC, ".wet": FormatWARC,
+	".csv": FormatCSV, ".tsv": FormatTSV,
 	".tar": FormatTar, ".tgz": FormatTar, ".zip": FormatZip, ".parquet": FormatParquet,
 }
 

@@ -70,7 +70,7 @@ func records(ctx context.Context, f File, format string, stream func(io.Reader) 
 			defer c.Close()
 		}
 		if isArchive(f.Name, r, format) {
-			yield(corpus.Record{}, fmt.Errorf("read %s: a zip archive is no evaluation set. Try: JSONL, Parquet or text", f.Name))
+			yield(corpus.Record{}, fmt.Errorf("read %s: a zip archive is no evaluation set. Try: JSONL, CSV, Parquet or text", f.Name))
 			return
 		}
 		for record, err := range table(r) {
