@@ -199,7 +199,7 @@ func (r Run) check() problems {
 	ps.fields(reflect.ValueOf(r), "")
 	ps.sources("seeds", r.Seeds, []string{"auto", "pairs", "alpaca", "chat", "oasst", "parquet"})
 	ps.evaluating(r)
-	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "warc", "wet", "zip", "tar", "parquet", "paths"})
+	ps.sources("documents", r.Documents, []string{"auto", "html", "text", "jsonl", "csv", "tsv", "warc", "wet", "zip", "tar", "parquet", "paths"})
 	if s := r.Segments; s.MinChars > s.MaxChars && s.MaxChars > 0 {
 		ps.add("segments.min_chars", fmt.Sprintf("must not be above max_chars, which is %d", s.MaxChars), strconv.Itoa(s.MinChars), "")
 	}

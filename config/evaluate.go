@@ -175,7 +175,7 @@ func ParseEvaluation(name string, body []byte, overrides ...string) (Evaluation,
 func (e Evaluation) Validate() error { return e.check().err("") }
 
 // evalFormats are those of prompts, outputs and labelled sets: all but auto say what auto finds out.
-var evalFormats = []string{"auto", "pairs", "jsonl", "parquet"}
+var evalFormats = []string{"auto", "pairs", "jsonl", "csv", "tsv", "parquet"}
 
 func (e Evaluation) check() problems {
 	var ps problems

@@ -50,17 +50,17 @@ type Run struct {
 type Source struct {
 	// A file, folder or pattern (pages/**/*.html) relative to the spec's own folder; s3://bucket/key, a prefix that ends in a slash, or a pattern; hf://owner/name for a dataset of the Hub, hf://owner/name/file or pattern for files of it; or an https:// address that the worker's settings allow.
 	Path string `yaml:"path" json:"path" jsonschema:"required"`
-	// What the file holds. Seeds: auto, pairs, alpaca, chat, oasst (Open Assistant) or parquet. Documents: auto, html, text, jsonl, warc, wet, zip, tar, parquet or paths (a Common Crawl list of files). The default goes by the name and the first bytes; seeds by the names of their fields.
-	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=alpaca,enum=chat,enum=oasst,enum=html,enum=text,enum=jsonl,enum=warc,enum=wet,enum=zip,enum=tar,enum=parquet,enum=paths"`
+	// What the file holds. Seeds: auto, pairs, alpaca, chat, oasst (Open Assistant) or parquet. Documents: auto, html, text, jsonl, csv, tsv, warc, wet, zip, tar, parquet or paths (a Common Crawl list of files). The default goes by the name and the first bytes; seeds by the names of their fields.
+	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=pairs,enum=alpaca,enum=chat,enum=oasst,enum=html,enum=text,enum=jsonl,enum=csv,enum=tsv,enum=warc,enum=wet,enum=zip,enum=tar,enum=parquet,enum=paths"`
 	// Seeds, prompts and outputs of evaluations: the field or column that holds the instruction; a.b for one inside another. Left as it is, auto also finds other usual names.
 	Instruction string `yaml:"instruction" json:"instruction"`
 	// Seeds and outputs of evaluations: the field or column that holds the output.
 	Output string `yaml:"output" json:"output"`
 	// Labelled sets: the field or column that holds the label; default: label.
 	Label string `yaml:"label" json:"label,omitempty"`
-	// Documents in JSONL and Parquet: the field or column that holds the text; a.b for one inside another.
+	// Documents in JSONL, CSV and Parquet: the field or column that holds the text; a.b for one inside another.
 	Text string `yaml:"text" json:"text"`
-	// Documents in JSONL and Parquet: the field or column that holds the title, where there is one; default: title.
+	// Documents in JSONL, CSV and Parquet: the field or column that holds the title, where there is one; default: title.
 	Title string `yaml:"title" json:"title,omitempty"`
 	// Open Assistant conversations and documents: the language that is kept, any for all.
 	Language string `yaml:"language" json:"language"`

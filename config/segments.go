@@ -79,8 +79,8 @@ type EvalSet struct {
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]{0\\,62}$"`
 	// Where it is, as of any source.
 	Path string `yaml:"path" json:"path" jsonschema:"required"`
-	// What the files hold: auto, jsonl, parquet or text (each paragraph a row). The default goes by the name and the first bytes.
-	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=jsonl,enum=parquet,enum=text"`
+	// What the files hold: auto, jsonl, csv, tsv, parquet or text (each paragraph a row). The default goes by the name and the first bytes.
+	Format string `yaml:"format" json:"format" jsonschema:"enum=auto,enum=jsonl,enum=csv,enum=tsv,enum=parquet,enum=text"`
 	// Fields or columns that hold the texts to be looked for; a.b for one inside another. Absent: every text of a row.
 	Fields []string `yaml:"fields" json:"fields,omitempty" jsonschema:"maxItems=100,uniqueItems=true"`
 	// Hub: config of the dataset.
@@ -116,5 +116,5 @@ func (ps *problems) evaluationSets(sets []EvalSet) {
 			seen[s.Name] = i
 		}
 	}
-	ps.sources("decontaminate.sets", Decontaminate{Sets: sets}.sources(), []string{"auto", "jsonl", "parquet", "text"})
+	ps.sources("decontaminate.sets", Decontaminate{Sets: sets}.sources(), []string{"auto", "jsonl", "csv", "tsv", "parquet", "text"})
 }
