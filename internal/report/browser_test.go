@@ -249,7 +249,7 @@ func TestBrowser(t *testing.T) {
 			widest := b.eval(`[...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll,nav,pre,.skip") && e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.tagName + "." + e.className).join(", ")`)
 			t.Errorf("%s: the page is %g px wider than the screen: %v", c.name, over, widest)
 		}
-		if size := b.eval(`Math.min(...[...document.querySelectorAll("body *")].filter(e => e.childNodes.length && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.getClientRects().length && !e.closest("svg,.vh,script,sup")).map(e => parseFloat(getComputedStyle(e).fontSize)))`).(float64); size < 11 && c.media == "screen" {
+		if size := b.eval(`Math.min(...[...document.querySelectorAll("body *")].filter(e => e.childNodes.length && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.getClientRects().length && !e.closest("svg,.vh,script,sup,sub")).map(e => parseFloat(getComputedStyle(e).fontSize)))`).(float64); size < 11 && c.media == "screen" {
 			t.Errorf("%s: text of %g px", c.name, size)
 		}
 		if low := b.eval(contrast); low != "" {
@@ -283,7 +283,7 @@ const contrast = `(() => {
   const lum = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
   const bad = [];
   for (const e of document.querySelectorAll("body *")) {
-    if (e.closest("svg,script,.vh,.skip,.matrix") || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || !e.getClientRects().length) continue;
+    if (e.closest("svg,script,.vh,.skip") || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || !e.getClientRects().length) continue;
     let behind = e, back = [0, 0, 0, 0];
     while (behind && back[3] < 255) { back = rgba(getComputedStyle(behind).backgroundColor); behind = behind.parentElement; }
     if (back[3] < 255) back = [255, 255, 255, 255];
