@@ -22,13 +22,13 @@ func TestPausesAreNotWarnedOf(t *testing.T) {
 			t.Fatal(err)
 		}
 		sdk := log.With(log.NewStructuredLogger(base), "ActivityType", "AskPartition")
-		sdk.Warn(heartbeatWarning, "Error", error(temporal.NewCanceledError()))
+		sdk.Warn(heartbeatWarning, "Error", temporal.NewCanceledError())
 		if out.Len() > 0 {
 			t.Errorf("%s: a pause is warned of: %s", format, out.String())
 		}
 		sdk.Warn(heartbeatWarning, "Error", errors.New("the server is away"))
-		sdk.Warn("something else", "Error", error(temporal.NewCanceledError()))
-		sdk.Error(heartbeatWarning, "Error", error(temporal.NewCanceledError()))
+		sdk.Warn("something else", "Error", temporal.NewCanceledError())
+		sdk.Error(heartbeatWarning, "Error", temporal.NewCanceledError())
 		if n := strings.Count(out.String(), "AskPartition"); n != 3 {
 			t.Errorf("%s: %d of 3 lines\n%s", format, n, out.String())
 		}
@@ -38,7 +38,7 @@ func TestPausesAreNotWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log.NewStructuredLogger(base).Warn(heartbeatWarning, "Error", error(temporal.NewCanceledError()))
+	log.NewStructuredLogger(base).Warn(heartbeatWarning, "Error", temporal.NewCanceledError())
 	if !strings.Contains(out.String(), `"level":"DEBUG"`) {
 		t.Errorf("with debugging: %s", out.String())
 	}
