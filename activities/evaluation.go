@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/selfalign/selfalign/config"
 	"github.com/selfalign/selfalign/internal/blob"
@@ -22,6 +23,10 @@ import (
 
 // maxIndexes is how many runs' evaluation sets a process holds at a time.
 const maxIndexes = 2
+
+// indexIdle is after how long an index that nobody asked for is let go: what is rated for days does not need it. Who works with it
+// still has it; who asks again builds it again.
+const indexIdle = 10 * time.Minute
 
 // evaluation is what segments are kept clean of: it is listed once, beside the sources, and every map task reads it.
 type evaluation struct {
@@ -112,6 +117,7 @@ type sharedIndex struct {
 	done  chan struct{} // closed when the index stands, or did not come to be
 	index *contamination.Index
 	err   error
+	idle  *time.Timer // drops it
 }
 
 // evaluationIndex returns the index for a dataset's map tasks; nil where nothing is to be kept out. One task builds it, the
@@ -194,10 +200,13 @@ func (x *indexes) take(key string) (shared *sharedIndex, mine bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if i := slices.IndexFunc(x.all, func(s *sharedIndex) bool { return s.key == key }); i >= 0 {
+		x.all[i].idle.Reset(indexIdle)
 		return x.all[i], false
 	}
 	shared = &sharedIndex{key: key, done: make(chan struct{})}
+	shared.idle = time.AfterFunc(indexIdle, func() { x.drop(shared) })
 	if x.all = append(x.all, shared); len(x.all) > maxIndexes {
+		x.all[0].idle.Stop()
 		x.all = slices.Delete(x.all, 0, 1)
 	}
 	return shared, true
@@ -206,6 +215,7 @@ func (x *indexes) take(key string) (shared *sharedIndex, mine bool) {
 func (x *indexes) drop(shared *sharedIndex) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	shared.idle.Stop()
 	x.all = slices.DeleteFunc(x.all, func(s *sharedIndex) bool { return s == shared })
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.temporal.io/sdk/temporal"
@@ -143,4 +145,33 @@ func TestOneIndex(t *testing.T) {
 	if index, err := s.sources.evaluationIndex(t.Context(), MapInput{Dir: s.dir}); index != nil || err != nil {
 		t.Errorf("nothing to keep out: %v %v", index, err)
 	}
+}
+
+// TestIndexNobodyAsksFor is let go after a while, and built again for who comes later; one in use stays.
+func TestIndexNobodyAsksFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var x indexes
+		first, mine := x.take("a")
+		for range 3 {
+			time.Sleep(indexIdle - time.Second)
+			if again, built := x.take("a"); !mine || built || again != first {
+				t.Fatal("an index in use was let go")
+			}
+		}
+		time.Sleep(indexIdle + time.Second)
+		if len(x.all) != 0 {
+			t.Error("an index that nobody asked for was kept")
+		}
+		if second, mine := x.take("a"); !mine || second == first {
+			t.Error("it is not built again")
+		}
+		for _, key := range []string{"b", "c", "d"} {
+			x.take(key)
+		}
+		time.Sleep(indexIdle + time.Second)
+		if len(x.all) != 0 {
+			t.Errorf("%d indexes left", len(x.all))
+		}
+	})
 }
