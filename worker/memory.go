@@ -14,7 +14,7 @@ const (
 	// worker stays under 300 MB.
 	memoryWanted = 232 << 20
 	// memoryRoom is how much of a limit may be live after a collection: beyond, collections would come too often.
-	memoryRoom = 0.75
+	memoryRoom = 0.8
 	// collectAt is GOGC when the environment does not say: within the limit, fewer collections save a tenth of the processor time of
 	// map tasks.
 	collectAt = 200
