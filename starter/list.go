@@ -138,5 +138,8 @@ func when(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04")
+	if time.Since(t) > 300*24*time.Hour {
+		return t.Local().Format("2006-01-02")
+	}
+	return t.Local().Format("Jan 02 15:04") // a line is to fit 80 columns
 }
