@@ -40,7 +40,7 @@ func printResult(out io.Writer, r eval.Result) {
 	if l := r.LengthControlled; l != nil {
 		fmt.Fprintf(out, "equal length  %.1f %%, 95 %% interval %.1f to %.1f\n", 100*l.Rate, 100*l.Low, 100*l.High)
 	}
-	fmt.Fprintf(out, "of %-9s  %d won, %d drawn, %d lost", screen.Count(int64(r.N)), r.Wins, r.Draws, r.Losses)
+	fmt.Fprintf(out, "of %-9s  %d won, %d drawn, %d lost", screen.Count(r.N), r.Wins, r.Draws, r.Losses)
 	fmt.Fprintln(out)
 	if r.Same+r.Missing > 0 {
 		fmt.Fprintf(out, "of these      %d drawn as both said the same, %d lost without an output\n", r.Same, r.Missing)
@@ -53,7 +53,7 @@ func printResult(out io.Writer, r eval.Result) {
 
 // printJudging says who judged, and what was left out.
 func printJudging(out io.Writer, r eval.Result) {
-	fmt.Fprintf(out, "judge         %s, tags %s, %s prompts\n", label(r.Judge), r.Tags, screen.Count(int64(r.Prompts)))
+	fmt.Fprintf(out, "judge         %s, tags %s, %s prompts\n", label(r.Judge), r.Tags, screen.Count(r.Prompts))
 	if r.NoBaseline+r.Unjudged > 0 {
 		fmt.Fprintf(out, "not counted   %d without a baseline's output, %d without a judgement\n", r.NoBaseline, r.Unjudged)
 	}

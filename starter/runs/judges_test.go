@@ -46,13 +46,25 @@ func TestJudgesOfEvaluations(t *testing.T) {
 		whole(t, c, dir, dataset.KindJudgements, rows)
 		put(t, c, "runs/"+name+"/result.json", eval.Result{Judge: judge, Outcomes: dir})
 	}
+	agreed := verdict{"win", "model", "model", "x"}
 	evaluation("r/eval/a", "gpt", []verdict{
-		{"win", "model", "model", "x"}, {"win", "model", "model", "x"}, {"draw", "model", "baseline", "x"}, {"loss", "baseline", "", "x"},
-		{"same_output", "", "", "x"}, {"draw", "", "", "x"}, {"win", "model", "model", "x"}, {"win", "model", "model", "x"},
+		agreed,
+		agreed,
+		{"draw", "model", "baseline", "x"},
+		{"loss", "baseline", "", "x"},
+		{"same_output", "", "", "x"},
+		{"draw", "", "", "x"},
+		agreed,
+		agreed,
 	})
 	evaluation("r/02/eval", "M1", []verdict{
-		{"win", "model", "model", "x"}, {"loss", "baseline", "baseline", "x"}, {"draw", "baseline", "model", "x"}, {"loss", "baseline", "baseline", "x"},
-		{"same_output", "", "", "x"}, {"win", "model", "model", "x"}, {"win", "model", "model", "another answer"},
+		agreed,
+		{"loss", "baseline", "baseline", "x"},
+		{"draw", "baseline", "model", "x"},
+		{"loss", "baseline", "baseline", "x"},
+		{"same_output", "", "", "x"},
+		agreed,
+		{"win", "model", "model", "another answer"},
 	})
 	got, err := c.Judges(t.Context(), "r/eval/a", "r/02/eval")
 	if err != nil {
