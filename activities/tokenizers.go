@@ -25,7 +25,7 @@ func TemplatesOf(providers map[string]config.Provider, shelf *tokenizer.Shelf) f
 		}
 		var e *tokenizer.Error
 		if errors.As(err, &e) {
-			err = &stage.Error{Class: classTokenizer, Err: err, Way: "change providers." + provider + " in the worker's settings: " + e.Try + "; restart the workers"}
+			err = &stage.Error{Class: classTokenizer, Err: err, Way: "look at providers." + provider + ".tokenizer in the worker's settings: " + e.Try + "; restart the workers"}
 		}
 		return s, err
 	}
