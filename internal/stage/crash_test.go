@@ -216,7 +216,8 @@ func TestAZombiePaysNothing(t *testing.T) {
 		}
 	}
 	time.Sleep(1500 * time.Millisecond) // so that the zombie's last answers are old when it wakes up
-	left := b.sum(w).InDoubt.Calls // the zombie's last reservation is in it, and the successor's present one
+	// The zombie's last reservation is in it, and the successor's present one.
+	left := b.sum(w).InDoubt.Calls
 	woken.Store(true)
 	if err := zombie.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
