@@ -310,8 +310,9 @@ func (s *Server) serveStorage(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) put(w http.ResponseWriter, r *http.Request, oid string) {
 	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // broken off: nothing is stored
+	if err != nil { // broken off: nothing is stored
+		fail(w, http.StatusBadRequest, "", "the content was broken off")
+		return
 	}
 	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != oid {
 		fail(w, http.StatusBadRequest, "", "the content does not match its digest")
@@ -327,6 +328,7 @@ func (s *Server) putPart(w http.ResponseWriter, r *http.Request, upload, number 
 	body, err := io.ReadAll(r.Body)
 	n, bad := strconv.Atoi(number)
 	if err != nil || bad != nil {
+		fail(w, http.StatusBadRequest, "", "the part was broken off")
 		return
 	}
 	s.mu.Lock()
