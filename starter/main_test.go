@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/mocks"
+	"go.temporal.io/sdk/temporal"
 	"google.golang.org/grpc"
 
 	"github.com/selfalign/selfalign/config"
@@ -321,6 +322,25 @@ func TestSteering(t *testing.T) {
 		if code, out, errs := starter(args...); code != exitUsage {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
 		}
+	}
+}
+
+// Resuming a run that is not paused changes nothing, and is no mistake.
+func TestResumeTwice(t *testing.T) {
+	t.Parallel()
+	m := mocked()
+	m.On("QueryWorkflow", mock.Anything, "demo", "", workflows.QueryStatus).Return(value(t, workflows.Status{Run: "demo", Phase: workflows.PhaseRunning}), nil)
+	m.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(func(context.Context, client.UpdateWorkflowOptions) client.WorkflowUpdateHandle {
+		h := &mocks.WorkflowUpdateHandle{}
+		h.On("Get", mock.Anything, mock.Anything).Return(temporal.NewApplicationError(workflows.NotPaused, "refused"))
+		return h
+	}, nil)
+	starter := bench(t, m)
+	if code, out, errs := starter("resume", "demo"); code != 0 || !strings.Contains(out, "there is nothing to resume; it is running now") {
+		t.Errorf("%d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := starter("resume", "demo", "--json"); code != 0 || !strings.Contains(out, `"phase": "running"`) {
+		t.Errorf("%d\n%s%s", code, out, errs)
 	}
 }
 

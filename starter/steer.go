@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
+	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/starter/screen"
 	"github.com/selfalign/selfalign/workflows"
 )
@@ -25,6 +27,12 @@ func (s *steering) update(a *app, name string, payload any, done string) error {
 	}
 	defer client.Close()
 	after, err := client.Update(a.ctx, s.Of, name, payload)
+	if refused := (*runs.RefusedError)(nil); errors.As(err, &refused) && refused.Message == workflows.NotPaused {
+		done = "there is nothing to resume"
+		var seen runs.Seen
+		seen, err = client.Status(a.ctx, s.Of)
+		after = seen.Status
+	}
 	if err != nil {
 		return err
 	}

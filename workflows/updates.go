@@ -48,12 +48,15 @@ func (r *run) pause(ctx workflow.Context) Status {
 	return r.status()
 }
 
+// NotPaused is why UpdateResume is refused where there is nothing to do.
+const NotPaused = "the run is not paused"
+
 func (r *run) mayResume() error {
 	if err := r.open(); err != nil {
 		return err
 	}
 	if !r.st.Paused {
-		return errors.New("the run is not paused")
+		return errors.New(NotPaused)
 	}
 	return nil
 }
