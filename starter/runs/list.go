@@ -132,9 +132,9 @@ func (c *Client) listed(ctx context.Context, run string, open map[string]enumspb
 	}
 	switch status, ok := open[run]; {
 	case !ok:
-		seen.Note = "Temporal has no such run. Try: starter start with the same spec"
+		seen.Note = "Temporal has no such run. Try: " + seen.again()
 	case status == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, status == enumspb.WORKFLOW_EXECUTION_STATUS_FAILED, status == enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-		seen.Phase, seen.Note = PhaseFailed, "the workflow was ended from outside. Try: starter start with the same spec"
+		seen.Phase, seen.Note = PhaseFailed, "the workflow was ended from outside. Try: "+seen.again()
 	case status == enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
 		seen.Phase = workflows.PhaseCancelled
 	case status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:

@@ -27,6 +27,18 @@ type Seen struct {
 	Holdups []string `json:"holdups,omitempty"`
 }
 
+// again is the command that starts it once more.
+func (s Seen) again() string {
+	command := "start"
+	switch s.Recipe {
+	case workflows.RecipeScore:
+		command = "score"
+	case workflows.RecipeEvaluate:
+		command = "eval"
+	}
+	return "starter " + command + " with the same spec"
+}
+
 // Ended reports whether the run will never do anything again.
 func (s Seen) Ended() bool {
 	switch s.Phase {
@@ -120,7 +132,7 @@ func (c *Client) explain(ctx context.Context, run string, liveErr error, seen *S
 	err = c.temporalError(run, err)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		seen.Note = "Temporal has no such run. Try: starter start with the same spec; it goes on where it was"
+		seen.Note = "Temporal has no such run. Try: " + seen.again() + "; it goes on where it was"
 	case err != nil:
 		seen.Note = "from the record in S3, as Temporal does not answer: " + err.Error()
 	default:
@@ -136,7 +148,7 @@ func (c *Client) explain(ctx context.Context, run string, liveErr error, seen *S
 			seen.Phase = workflows.PhaseCompleted
 		default:
 			seen.Phase = PhaseFailed
-			seen.Note = "the workflow was ended from outside. Try: starter start with the same spec; it goes on where it was"
+			seen.Note = "the workflow was ended from outside. Try: " + seen.again() + "; it goes on where it was"
 		}
 	}
 }

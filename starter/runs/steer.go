@@ -94,7 +94,7 @@ func (c *Client) ended(ctx context.Context, run string, err error) error {
 	case seen.Ended():
 		return &ConflictError{What: fmt.Sprintf("run %s has ended: %s", run, seen.Phase), Try: fmt.Sprintf("starter fork %s --from ITERATION, or start under another name", run)}
 	default:
-		return &ConflictError{What: fmt.Sprintf("run %s is recorded and not in Temporal", run), Try: "starter start with the same spec; it goes on where it was"}
+		return &ConflictError{What: fmt.Sprintf("run %s is recorded and not in Temporal", run), Try: seen.again() + "; it goes on where it was"}
 	}
 }
 
