@@ -152,6 +152,11 @@ func TestIndexNobodyAsksFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var x indexes
+		left := func() int {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			return len(x.all)
+		}
 		first, mine := x.take("a")
 		for range 3 {
 			time.Sleep(indexIdle - time.Second)
@@ -160,7 +165,7 @@ func TestIndexNobodyAsksFor(t *testing.T) {
 			}
 		}
 		time.Sleep(indexIdle + time.Second)
-		if len(x.all) != 0 {
+		if left() != 0 {
 			t.Error("an index that nobody asked for was kept")
 		}
 		if second, mine := x.take("a"); !mine || second == first {
@@ -170,8 +175,8 @@ func TestIndexNobodyAsksFor(t *testing.T) {
 			x.take(key)
 		}
 		time.Sleep(indexIdle + time.Second)
-		if len(x.all) != 0 {
-			t.Errorf("%d indexes left", len(x.all))
+		if n := left(); n != 0 {
+			t.Errorf("%d indexes left", n)
 		}
 	})
 }
