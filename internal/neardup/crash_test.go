@@ -3,6 +3,7 @@ package neardup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -185,7 +186,7 @@ func TestSortAndMerge(t *testing.T) {
 		var refs []RunRef
 		for w := range 2 {
 			s := &sorter{
-				st: st, name: "runs/" + strings.Repeat("i", n) + string(rune('a'+w)), sections: sections, budget: rapid.SampledFrom([]int{1, 150, 700, 3000}).Draw(rt, "budget"),
+				st: st, name: fmt.Sprintf("runs/%d-%d", n, w), sections: sections, budget: rapid.SampledFrom([]int{1, 150, 700, 3000}).Draw(rt, "budget"),
 				section: func(k uint64) int { return int(k >> shift) },
 			}
 			for _, p := range in {
