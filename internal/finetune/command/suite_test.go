@@ -58,13 +58,16 @@ func backend(t *testing.T, cfg Config, st *blob.Store) *Backend {
 	return b
 }
 
+// starts are the lines that trainers wrote as they began, whole ones only: between the file and its line a trainer may be
+// killed.
 func starts(t *testing.T, dir, key string) []string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key)+".starts"))
 	if err != nil {
 		return nil
 	}
-	return strings.Split(strings.TrimSpace(string(raw)), "\n")
+	lines := strings.Split(string(raw), "\n")
+	return lines[:len(lines)-1]
 }
 
 func killAll(t *testing.T, dir string) {

@@ -130,6 +130,18 @@ func TestTwinLeaves(t *testing.T) {
 	}
 }
 
+// awaitStart waits until a job's trainer has begun and the fake's node knows its process.
+func awaitStart(t *testing.T, cfg Config, key string) {
+	t.Helper()
+	for range 3000 {
+		if len(startsOf(cfg.Dir, key)) > 0 && load(cfg.Bin)[0].PID > 1 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("no trainer began; Slurm's jobs: %+v", load(cfg.Bin))
+}
+
 // TestPreempted has Slurm requeue the batch job: the same attempt goes on from its checkpoint.
 func TestPreempted(t *testing.T) {
 	t.Parallel()
@@ -140,9 +152,7 @@ func TestPreempted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < 3000 && len(startsOf(cfg.Dir, job.Key)) == 0; i++ {
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitStart(t, cfg, job.Key)
 	set(t, cfg.Bin, faultHold)
 	locked(cfg.Bin, func() {
 		j := load(cfg.Bin)[0]
@@ -185,9 +195,7 @@ func TestWhatSlurmGivesUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := 0; i < 3000 && len(startsOf(cfg.Dir, job.Key)) == 0; i++ {
-				time.Sleep(10 * time.Millisecond)
-			}
+			awaitStart(t, cfg, job.Key)
 			locked(cfg.Bin, func() {
 				j := load(cfg.Bin)[0]
 				j.State = c.state

@@ -97,12 +97,15 @@ func template(t *testing.T) string {
 	return "#!/bin/bash\n#SBATCH --ntasks=1\n# a comment\n" + roleEnv + "=trainer exec '" + self + "'\n"
 }
 
+// startsOf are the lines that trainers wrote as they began, whole ones only: between the file and its line a trainer may
+// be killed.
 func startsOf(dir, key string) []string {
 	raw, err := os.ReadFile(filepath.Join(dir, finetune.NameOf(key)+".starts"))
 	if err != nil {
 		return nil
 	}
-	return strings.Split(strings.TrimSpace(string(raw)), "\n")
+	lines := strings.Split(string(raw), "\n")
+	return lines[:len(lines)-1]
 }
 
 func world(t *testing.T, cfg Config, w finetunetest.World) finetunetest.World {
