@@ -58,13 +58,7 @@ func TestTrainingSetsArePushedOnceWhoeverDies(t *testing.T) {
 	require.Equal(t, workflows.PhaseCompleted, seen.Phase, seen.Message)
 	require.Len(t, seen.Pushed, 1)
 	require.GreaterOrEqual(t, commits.Load(), int32(2), "the worker was killed twice")
-	pushes := 0
-	for _, c := range hub.Commits("me/sets", "main") {
-		if strings.Contains(c.Message, "Selfalign-Push") {
-			pushes++
-		}
-	}
-	require.Equal(t, 1, pushes, "commits of the push")
+	require.Equal(t, 1, pushes(hub, "me/sets"), "commits of the push")
 	require.True(t, hub.Private("me/sets"))
 	files := hub.Files("me/sets", "main")
 	card := string(files["README.md"])
@@ -75,4 +69,14 @@ func TestTrainingSetsArePushedOnceWhoeverDies(t *testing.T) {
 	require.Contains(t, card, "## How to make it again")
 	l.secrets["Hub's token"] = token
 	l.checkSecrets(runName)
+}
+
+// pushes counts the commits of a dataset that a push made.
+func pushes(hub *hubtest.Server, repo string) (n int) {
+	for _, c := range hub.Commits(repo, "main") {
+		if strings.Contains(c.Message, "Selfalign-Push") {
+			n++
+		}
+	}
+	return n
 }

@@ -127,13 +127,7 @@ func TestScoreIsPushedOnceWhoeverDies(t *testing.T) {
 	await(workflows.PhaseCompleted) // while the worker is dead, the run's record still says blocked
 	require.Equal(t, paid, seen.Spent, "nothing is asked again")
 	require.Len(t, seen.Pushed, 1)
-	pushes := 0
-	for _, c := range hub.Commits("me/recipe", "main") {
-		if strings.Contains(c.Message, "Selfalign-Push") {
-			pushes++
-		}
-	}
-	require.Equal(t, 1, pushes, "commits of the push")
+	require.Equal(t, 1, pushes(hub, "me/recipe"), "commits of the push")
 	require.True(t, hub.Private("me/recipe"))
 	files := hub.Files("me/recipe", "main")
 	for _, want := range []string{"README.md", "data/train-00000-of-00001.parquet", "preferences/train-00000-of-00001.parquet", "scored/train-00000-of-00001.parquet"} {

@@ -64,11 +64,7 @@ func (c *evalRunCmd) Run(a *app) error {
 	spec, dir := config.DefaultEvaluation(), "."
 	if c.File != "" {
 		dir = filepath.Dir(c.File)
-		overrides := c.Set
-		if c.Name != "" {
-			overrides = append(append([]string(nil), c.Set...), "name="+c.Name)
-		}
-		spec, err = config.LoadEvaluation(c.File, overrides...)
+		spec, err = config.LoadEvaluation(c.File, overrides(c.Set, c.Name)...)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = usage(fmt.Sprintf("no spec at %s. Try: -f FILE, or begin with examples/eval.yaml", c.File))
 		}

@@ -32,11 +32,7 @@ Examples:
 
 // Run is the command.
 func (c *judgesCmd) Run(a *app) error {
-	worker, err := c.settings.load()
-	if err != nil {
-		return err
-	}
-	client, err := a.dial(worker)
+	client, err := c.open(a)
 	if err != nil {
 		return err
 	}

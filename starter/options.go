@@ -77,11 +77,14 @@ func (s specFile) load(w settings) (config.Run, config.Worker, error) {
 	return run, worker, config.In(s.File, config.CheckTogether(run, worker))
 }
 
-func (s specFile) overrides() []string {
-	if s.Name == "" {
-		return s.Set
+func (s specFile) overrides() []string { return overrides(s.Set, s.Name) }
+
+// overrides are the changes of a spec, a name in place of its own among them.
+func overrides(set []string, name string) []string {
+	if name == "" {
+		return set
 	}
-	return append(append([]string(nil), s.Set...), "name="+s.Name)
+	return append(append([]string(nil), set...), "name="+name)
 }
 
 // dir is the folder that paths in the spec are relative to.

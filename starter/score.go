@@ -45,11 +45,7 @@ func (c *scoreCmd) Run(a *app) error {
 	if isTraining(c.File) {
 		return usage(fmt.Sprintf("%s describes a self-training run. Try: starter start -f %s%s", c.File, c.File, a.settings))
 	}
-	overrides := c.Set
-	if c.Name != "" {
-		overrides = append(append([]string(nil), c.Set...), "name="+c.Name)
-	}
-	spec, specErr := config.LoadScore(c.File, overrides...)
+	spec, specErr := config.LoadScore(c.File, overrides(c.Set, c.Name)...)
 	if errors.Is(specErr, fs.ErrNotExist) {
 		specErr = usage(fmt.Sprintf("no spec at %s. Try: -f FILE, or begin with examples/score.yaml", c.File))
 	}

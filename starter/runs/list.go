@@ -122,11 +122,7 @@ func (c *Client) folders(ctx context.Context, dir string) ([]string, error) {
 }
 
 func (c *Client) listed(ctx context.Context, run string, open map[string]enumspb.WorkflowExecutionStatus, known bool) (Seen, error) {
-	seen := Seen{}
-	err := c.getJSON(ctx, statusKey(run), &seen.Status)
-	if errors.Is(err, ErrNotFound) {
-		seen.Status, err = c.recorded(ctx, run)
-	}
+	seen, err := c.saved(ctx, run)
 	if err != nil || seen.Ended() || !known {
 		return seen, err
 	}

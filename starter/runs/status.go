@@ -64,11 +64,7 @@ func (c *Client) Status(ctx context.Context, run string) (Seen, error) {
 	if ctx.Err() != nil {
 		return Seen{}, ctx.Err()
 	}
-	seen := Seen{}
-	err := c.getJSON(ctx, statusKey(run), &seen.Status)
-	if errors.Is(err, ErrNotFound) {
-		seen.Status, err = c.recorded(ctx, run)
-	}
+	seen, err := c.saved(ctx, run)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && !errors.Is(liveErr, ErrNotFound) && isUnreachable(liveErr) {
 			return Seen{}, liveErr
@@ -97,6 +93,14 @@ func (c *Client) query(ctx context.Context, run string) (workflows.Status, error
 		return status, fmt.Errorf("read status of run %s: %w", run, err)
 	}
 	return status, nil
+}
+
+// saved is what S3 knows of a run: the status that it wrote last.
+func (c *Client) saved(ctx context.Context, run string) (seen Seen, err error) {
+	if err = c.getJSON(ctx, statusKey(run), &seen.Status); errors.Is(err, ErrNotFound) {
+		seen.Status, err = c.recorded(ctx, run)
+	}
+	return seen, err
 }
 
 // recorded is the status of a run that has said nothing yet.
