@@ -318,3 +318,23 @@ func TestBatch(t *testing.T) {
 	require.EqualValues(t, 14, counts.ByRoute["batch:chat.completions"].Answered)
 	require.Zero(t, counts.Repeated)
 }
+
+// An item that is answered while its batch is being cancelled is paid: it comes back all the same.
+func TestBatchItemAnsweredWhileCancelled(t *testing.T) {
+	t.Parallel()
+	s, _, _ := setup(t, Options{})
+	kept := 0
+	for i := range 400 {
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			time.Sleep(time.Duration(i) * 5 * time.Microsecond)
+			cancel()
+		}()
+		body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"Hello %d"}]}`, BaseModel, i)
+		if s.batchItem(ctx, batchLine{ID: "r", URL: "/v1/chat/completions", Body: json.RawMessage(body)}) != nil {
+			kept++
+		}
+		cancel()
+	}
+	require.EqualValues(t, s.journal.snapshot().ByRoute["batch:chat.completions"].Answered, kept)
+}

@@ -295,7 +295,7 @@ func (s *Server) batchItem(ctx context.Context, l batchLine) *batchResult {
 	}
 	for try := 0; ; try++ {
 		out, fate, bad := s.answer(ctx, route, "batch:"+route, l.Body)
-		if ctx.Err() != nil {
+		if out == nil && ctx.Err() != nil { // what was answered is paid, and belongs into the output
 			return nil
 		}
 		r := &batchResult{ID: newID("batch_req_"), CustomID: l.ID, Response: &batchResponse{StatusCode: http.StatusOK, RequestID: newID("req_")}}
