@@ -6,8 +6,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 
 	"github.com/selfalign/selfalign/internal/blob"
 	"github.com/selfalign/selfalign/internal/dataset"
@@ -73,6 +75,12 @@ func undisturbed(t *testing.T) {
 		workflows.TypeNearDuplicates: 1,
 		workflows.TypeStage:          11, workflows.TypeRange: 11, // two merges, one without near-duplicates, three selections, candidates, and twice ratings and a calibration
 	}, types)
+	require.Eventually(t, func() bool { // visibility follows with a delay
+		under, err := l.client.Temporal.CountWorkflow(t.Context(), &workflowservice.CountWorkflowExecutionsRequest{
+			Query: fmt.Sprintf(`%s = %q`, workflows.AttributeRun.GetName(), runName),
+		})
+		return err == nil && under.Count == int64(len(all))
+	}, 20*time.Second, 100*time.Millisecond, "workflows found under the run")
 	record(t, "undisturbed", all)
 }
 

@@ -116,11 +116,21 @@ func withdrawing(ctx workflow.Context, queue, summary string) workflow.Context {
 }
 
 // child suits the child workflows of a run. Cancelling reaches them, and they finish their clean-up before the parent goes on.
+// They are found in the UI under the run and the iteration of their parent.
 func child(ctx workflow.Context, id, summary string) workflow.Context {
+	var found []temporal.SearchAttributeUpdate
+	have := workflow.GetTypedSearchAttributes(ctx)
+	if name, ok := have.GetKeyword(AttributeRun); ok {
+		found = append(found, AttributeRun.ValueSet(name))
+	}
+	if iteration, ok := have.GetInt64(AttributeIteration); ok {
+		found = append(found, AttributeIteration.ValueSet(iteration))
+	}
 	return workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:          id,
-		ParentClosePolicy:   enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
-		WaitForCancellation: true,
-		StaticSummary:       summary,
+		WorkflowID:            id,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		WaitForCancellation:   true,
+		StaticSummary:         summary,
+		TypedSearchAttributes: temporal.NewSearchAttributes(found...),
 	})
 }
