@@ -92,7 +92,7 @@ func points() map[string][]*trap {
 			put("partition claimed", `^/ledger/.*/lease/`, true, 2),
 			put("answers and reservation not flushed", `^/ledger/.*/wal/`, false, 8),
 			put("answers and reservation flushed", `^/ledger/.*/wal/`, true, 3),
-			put("compacted, small objects not removed", `^/ledger/.*/base/`, true, 2),
+			put("compacted, small objects not removed", `^/ledger/.*/whole/`, true, 2),
 		},
 		"stage": {
 			put("all answered, partition not written", `/00/candidates/part-`, false, 2),

@@ -41,7 +41,7 @@ func (b *Book) Compact(ctx context.Context) error {
 		return fmt.Errorf("compact ledger: %w", err)
 	}
 	for i, body := range bodies {
-		key := b.shelf.key(object{kindBase, state.Epoch, int64(i) + 1})
+		key := b.shelf.key(object{kindWhole, state.Epoch, int64(i) + 1})
 		if err := b.insist(ctx, func(ctx context.Context) error { return b.putOwn(ctx, key, body) }); err != nil {
 			return fmt.Errorf("compact ledger: %w", err)
 		}
@@ -79,7 +79,7 @@ func (b *Book) fold() (epochState, [][]byte, error) {
 		if err != nil {
 			return state, nil, err
 		}
-		for len(entries) > 0 && w.size() < b.opts.piece {
+		for n := 0; len(entries) > 0 && (n == 0 || w.size() < b.opts.piece); n++ {
 			if err := w.add(entries[0]); err != nil {
 				return state, nil, err
 			}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -160,7 +161,7 @@ func halfCompact(t *testing.T, b *Book, r *rand.Rand) {
 		if i == stop {
 			return
 		}
-		if err := b.st.PutIfAbsent(t.Context(), b.shelf.key(object{kindBase, state.Epoch, int64(i) + 1}), body); err != nil {
+		if err := b.st.PutIfAbsent(t.Context(), b.shelf.key(object{kindWhole, state.Epoch, int64(i) + 1}), body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,6 +215,69 @@ func TestReadingBesideCompaction(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
+}
+
+// A listing comes in order of names, page by page: it may show the first names as they stood before a compaction, or in its
+// midst, and the others as they stand later. Whatever it shows, no entry is missed.
+func TestListingAcrossACompaction(t *testing.T) {
+	t.Parallel()
+	st := s3test.Store(t)
+	p := newProcess(t, st, "run")
+	p.o.FlushEvery = time.Hour
+	at, entries := shelf{scope, 0, 0}, 0
+	for range 2 { // the second folds up what the first left
+		b := p.claim(100)
+		for range 2 {
+			answer(t, b, entries)
+			if err := b.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			entries++
+		}
+		var earlier [][]listed
+		look := func() {
+			now, err := listShelf(t.Context(), st, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for step, then := range earlier {
+				for cut := range len(then) + 1 {
+					mixed := slices.Clone(then[:cut])
+					for _, o := range now {
+						if cut == 0 || at.key(o.object) > at.key(then[cut-1].object) {
+							mixed = append(mixed, o)
+						}
+					}
+					v := newView(at)
+					if _, err := v.refreshFrom(t.Context(), st, mixed); err != nil || len(v.entries) != entries {
+						t.Fatalf("%d of %d entries in a listing from step %d to %d, cut after %d: %v", len(v.entries), entries, step, len(earlier), cut, err)
+					}
+				}
+			}
+			earlier = append(earlier, now)
+		}
+		b.stopFlushing()
+		b.opts.piece = 1
+		state, bodies, err := b.fold()
+		if err != nil || len(bodies) < 2 {
+			t.Fatalf("%d pieces, %v", len(bodies), err)
+		}
+		small := slices.Concat(b.view.standing, b.flushed)
+		look()
+		for i, body := range bodies {
+			if err := st.PutIfAbsent(t.Context(), at.key(object{kindWhole, state.Epoch, int64(i) + 1}), body); err != nil {
+				t.Fatal(err)
+			}
+			look()
+		}
+		for i := range small { // an endpoint deletes in any order
+			if err := st.Delete(t.Context(), at.key(small[len(small)-1-i])); err != nil {
+				t.Fatal(err)
+			}
+			look()
+		}
+		kill(b)
+	}
 }
 
 // A store that is away for some time: nothing is lost, and admission stops meanwhile.

@@ -60,7 +60,7 @@ func TestNamesOfObjectsReadAsWritten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := shelf{rapid.StringMatching(`[0-9a-f]{16}`).Draw(t, "scope"), rapid.IntRange(0, 32).Draw(t, "bits"), rapid.IntRange(0, 1<<24).Draw(t, "part")}
-		o := object{kind: rapid.SampledFrom([]kind{kindLease, kindWAL, kindBase}).Draw(t, "kind"), epoch: rapid.Int64Range(1, 1<<40).Draw(t, "epoch")}
+		o := object{kind: rapid.SampledFrom([]kind{kindOld, kindLease, kindWAL, kindWhole}).Draw(t, "kind"), epoch: rapid.Int64Range(1, 1<<40).Draw(t, "epoch")}
 		if o.kind != kindLease {
 			o.seq = rapid.Int64Range(1, 1<<40).Draw(t, "seq")
 		}

@@ -11,10 +11,13 @@ const root = "ledger/"
 // kind is what an object is for, and the folder it lies in.
 type kind string
 
+// A listing comes in order of names while a book may be compacted: what folds flush objects up must be listed after them, so
+// that whoever misses those finds this.
 const (
+	kindOld   kind = "base" // what kindWhole was called before
 	kindLease kind = "lease"
 	kindWAL   kind = "wal"
-	kindBase  kind = "base"
+	kindWhole kind = "whole"
 )
 
 // shelf is where the entries of one partition lie.
@@ -33,6 +36,8 @@ type object struct {
 	epoch int64
 	seq   int64 // of a lease: 0
 }
+
+func (o object) whole() bool { return o.kind == kindWhole || o.kind == kindOld }
 
 func (s shelf) key(o object) string {
 	if o.kind == kindLease {
@@ -66,7 +71,7 @@ func (s shelf) parse(key string) (o object, ok bool) {
 			return object{}, false
 		}
 	}
-	ok = (o.kind == kindLease && !numbered) || ((o.kind == kindWAL || o.kind == kindBase) && numbered)
+	ok = (o.kind == kindLease && !numbered) || ((o.kind == kindWAL || o.whole()) && numbered)
 	return o, ok && s.key(o) == key
 }
 

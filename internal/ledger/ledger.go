@@ -3,7 +3,7 @@
 // Entries live in S3 under ledger/<scope>/<bits>/<part>/. A scope is one way of asking (template, model revision, sampling);
 // (bits, part) is the partition of the dataset that the writer worked on. Three kinds of objects lie there, all immutable
 // and in one format (see codec.go): lease/<epoch>, the fencing token that its writer took with put-if-absent;
-// wal/<epoch>-<seq>, what was flushed, in order; base/<epoch>-<n>, what was compacted.
+// wal/<epoch>-<seq>, what was flushed, in order; whole/<epoch>-<n>, what was compacted.
 //
 // Money is accounted for so that ledger ≤ billed ≤ ledger + in doubt holds at every moment, whoever dies: no call is
 // admitted beyond what the last durable reservation allows. Reservations ride in the headers of the objects above. What an

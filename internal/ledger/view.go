@@ -144,7 +144,7 @@ func (v *view) read(ctx context.Context, st *blob.Store, objects []listed) ([]*E
 		folded[e] = s.Seq
 	}
 	for i, o := range unseen {
-		if o.kind == kindBase {
+		if o.whole() {
 			for _, s := range pieces[i].header.Epochs {
 				folded[s.Epoch] = max(folded[s.Epoch], s.Seq)
 			}
