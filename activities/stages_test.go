@@ -34,14 +34,16 @@ func asks(t *testing.T, url string) (*Stages, stage.Work) {
 	}
 }
 
-func answering(t *testing.T, began chan<- struct{}, slow time.Duration) *httptest.Server {
+func answering(t *testing.T, began chan<- struct{}, hold <-chan struct{}) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		select {
 		case began <- struct{}{}:
 		default:
 		}
-		time.Sleep(slow)
+		if hold != nil {
+			<-hold
+		}
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"What is it about?"}}],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}`)
 	}))
@@ -53,10 +55,11 @@ func answering(t *testing.T, began chan<- struct{}, slow time.Duration) *httptes
 func TestStoppingWorkerHandsItsPartitionBack(t *testing.T) {
 	t.Parallel()
 	began := make(chan struct{}, 1)
-	s, work := asks(t, answering(t, began, 100*time.Millisecond).URL+"/v1")
-	env, stop := activityEnv(t, s), make(chan struct{})
+	stop, hold := make(chan struct{}), make(chan struct{})
+	s, work := asks(t, answering(t, began, hold).URL+"/v1")
+	env := activityEnv(t, s)
 	env.SetWorkerStopChannel(stop)
-	go func() { <-began; close(stop) }()
+	go func() { <-began; close(stop); time.Sleep(time.Second); close(hold) }()
 	_, err := env.ExecuteActivity("AskPartition", work)
 	var app *temporal.ApplicationError
 	if !errors.As(err, &app) || app.Type() != ErrTypeBusy || app.NonRetryable() || app.NextRetryDelay() > time.Second || app.Category() != temporal.ApplicationErrorCategoryBenign {
@@ -72,7 +75,7 @@ func TestStoppingWorkerHandsItsPartitionBack(t *testing.T) {
 // A spent budget is a result: nothing failed.
 func TestSpentBudgetIsAResult(t *testing.T) {
 	t.Parallel()
-	s, work := asks(t, answering(t, nil, 0).URL+"/v1")
+	s, work := asks(t, answering(t, nil, nil).URL+"/v1")
 	work.Budget.Calls = 4
 	value, err := activityEnv(t, s).ExecuteActivity("AskPartition", work)
 	var got PartitionResult

@@ -112,7 +112,7 @@ func TestJobKeys(t *testing.T) {
 func TestSubmissionOutlivesACancel(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	longer, done := outlive(ctx, 50*time.Millisecond)
+	longer, done := outlive(ctx, time.Second)
 	defer done()
 	cancel()
 	if longer.Err() != nil {
@@ -120,7 +120,7 @@ func TestSubmissionOutlivesACancel(t *testing.T) {
 	}
 	select {
 	case <-longer.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("never ended")
 	}
 	ctx, cancel = context.WithCancel(t.Context())

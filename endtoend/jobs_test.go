@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/selfalign/selfalign/internal/devstack/child"
+	"github.com/selfalign/selfalign/internal/devstack/loopback"
 	"github.com/selfalign/selfalign/internal/pocketlm"
 	"github.com/selfalign/selfalign/starter/runs"
 	"github.com/selfalign/selfalign/workflows"
@@ -152,7 +152,7 @@ func TestJobsThatEndBadlyLeaveNothing(t *testing.T) {
 		one := &trap{name: "job cancelled, answer lost", method: http.MethodPost, path: cancels, with: other}
 		l := begin(t, pocketlm.Faults{TrainingTime: 600_000}, one, other)
 		live := func() int { return l.jobs("validating_files") + l.jobs("queued") + l.jobs("running") }
-		require.Eventually(t, func() bool { return live() == 2 }, time.Minute, 100*time.Millisecond)
+		require.Eventually(t, func() bool { return live() == 2 }, patience, 100*time.Millisecond)
 		require.NoError(t, l.client.Cancel(t.Context(), runName))
 		require.Eventually(t, func() bool {
 			seen, err := l.client.Status(t.Context(), runName)
@@ -239,8 +239,8 @@ func (l *lab) listed(path string) []entry {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	t.Helper()
+	port, err := loopback.Free()
 	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	return port
 }

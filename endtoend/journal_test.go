@@ -22,7 +22,7 @@ type kill struct {
 // Answers may be lost when they came this short a time before a kill: two seconds, and what a loaded machine is late.
 const (
 	unwritten = 2 * time.Second
-	slack     = time.Second
+	slack     = 3 * time.Second
 )
 
 // question is what the model server's journal tells about one request.

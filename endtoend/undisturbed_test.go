@@ -80,7 +80,7 @@ func undisturbed(t *testing.T) {
 			Query: fmt.Sprintf(`%s = %q`, workflows.AttributeRun.GetName(), runName),
 		})
 		return err == nil && under.Count == int64(len(all))
-	}, 20*time.Second, 100*time.Millisecond, "workflows found under the run")
+	}, 2*time.Minute, 100*time.Millisecond, "workflows found under the run")
 	record(t, "undisturbed", all)
 }
 

@@ -8,8 +8,14 @@ import (
 	"github.com/selfalign/selfalign/internal/pocketlm"
 )
 
-// unwritten is how old an answer may get before it is written down.
-const unwritten = 2 * time.Second
+// An answer is written down within two seconds, and what a loaded machine is late.
+const (
+	unwritten = 2 * time.Second
+	slack     = time.Second
+)
+
+// kill is the death of the worker, between two moments.
+type kill struct{ sent, buried time.Time }
 
 // cost is what kills of the worker cost, as the model server's journal tells it.
 type cost struct {
@@ -20,7 +26,7 @@ type cost struct {
 }
 
 // readCost explains every repeated answer by a kill, as far as one explains it.
-func readCost(journal iter.Seq2[pocketlm.Entry, error], kills []time.Time) (cost, error) {
+func readCost(journal iter.Seq2[pocketlm.Entry, error], kills []kill) (cost, error) {
 	var c cost
 	type question struct {
 		received time.Time // the request that was answered last
@@ -45,9 +51,9 @@ func readCost(journal iter.Seq2[pocketlm.Entry, error], kills []time.Time) (cost
 			if !q.answered.IsZero() {
 				c.repeated++
 				switch {
-				case explained(kills, func(k time.Time) bool { return !q.received.After(k) && q.answered.After(k) }):
+				case explained(kills, func(k kill) bool { return !q.received.After(k.buried) && q.answered.After(k.sent) }):
 					c.inFlight++
-				case explained(kills, func(k time.Time) bool { return !q.answered.After(k) && k.Sub(q.answered) <= unwritten }):
+				case explained(kills, func(k kill) bool { return !q.answered.After(k.buried) && k.sent.Sub(q.answered) <= unwritten+slack }):
 					c.fresh++
 				}
 			}
@@ -58,9 +64,9 @@ func readCost(journal iter.Seq2[pocketlm.Entry, error], kills []time.Time) (cost
 	return c, nil
 }
 
-func explained(times []time.Time, is func(time.Time) bool) bool {
-	for _, t := range times {
-		if is(t) {
+func explained(kills []kill, is func(kill) bool) bool {
+	for _, k := range kills {
+		if is(k) {
 			return true
 		}
 	}

@@ -38,7 +38,7 @@ const (
 
 func TestCost(t *testing.T) {
 	t.Parallel()
-	kills := []time.Time{at(10), at(50)}
+	kills := []kill{{at(10), at(10)}, {at(50), at(50.2)}}
 	files := entry(a, 1, 1)
 	files.Route = "files"
 	for name, c := range map[string]struct {
@@ -58,12 +58,16 @@ func TestCost(t *testing.T) {
 			cost{answered: 2, repeated: 1, fresh: 1},
 		},
 		"answered long before the kill": {
-			[]pocketlm.Entry{entry(r, 1, 7), entry(a, 1, 7.9), entry(r, 1, 20), entry(a, 1, 21)},
+			[]pocketlm.Entry{entry(r, 1, 6), entry(a, 1, 6.9), entry(r, 1, 20), entry(a, 1, 21)},
 			cost{answered: 2, repeated: 1},
 		},
 		"asked after the kill, and again": {
 			[]pocketlm.Entry{entry(r, 1, 11), entry(a, 1, 12), entry(r, 1, 20), entry(a, 1, 21)},
 			cost{answered: 2, repeated: 1},
+		},
+		"while it died": {
+			[]pocketlm.Entry{entry(r, 1, 49), entry(a, 1, 50.1), entry(r, 1, 60), entry(a, 1, 61)},
+			cost{answered: 2, repeated: 1, inFlight: 1},
 		},
 		"both kills": {
 			[]pocketlm.Entry{

@@ -17,7 +17,7 @@ import (
 type crash struct {
 	q     *quickstart
 	plan  []target
-	kills []time.Time
+	kills []kill
 
 	waiting bool  // in the stage of the next target
 	since   int64 // answers in the journal when that was first seen
@@ -75,12 +75,12 @@ func (c *crash) look(ctx context.Context, seen runs.Seen) {
 	if answers-c.since < c.plan[0].answers {
 		return
 	}
-	process := c.q.keeper.Process()
+	process, sent := c.q.keeper.Process(), time.Now()
 	if err := process.Kill(); err != nil {
 		c.q.console.say("%v", err)
 		return
 	}
-	c.kills = append(c.kills, time.Now())
+	c.kills = append(c.kills, kill{sent, time.Now()})
 	c.q.console.say("kill -9 of the worker, process %d, in %s after %d answers. Temporal takes up to 30 s to notice.",
 		process.Pid(), c.plan[0], answers-c.since)
 	c.plan, c.waiting = c.plan[1:], false

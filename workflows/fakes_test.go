@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/selfalign/selfalign/activities"
@@ -74,6 +75,8 @@ func (w *world) env(t *testing.T) *testsuite.TestWorkflowEnvironment {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
+	// A machine that stands still for some seconds is no deadlock.
+	env.SetTestTimeout(time.Minute).SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	Register(env)
 	env.RegisterActivity(&fakeStages{w})
 	env.RegisterActivity(&fakeSets{w})

@@ -1,11 +1,13 @@
 package workflows
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -42,11 +44,13 @@ func TestFreshExecutionKeepsPartitionsHandedBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2, 10)
 	env, _ := w.alone(t)
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) { // in the loop that reads it
+		env.SetContinueAsNewSuggested(info.ActivityType.Name == "AskPartition")
+	})
 	refused := false
 	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
 		if work.Partition == 0 && !refused {
 			refused = true
-			env.SetContinueAsNewSuggested(true)
 			return activities.PartitionResult{Stop: activities.StopBudget, Spending: activities.Spending{Spent: dataset.Usage{Calls: 4}}}, nil
 		}
 		return w.done(work.Output, work.Partition, 10, 10, 10), nil

@@ -43,8 +43,7 @@ func TestReplay(t *testing.T) {
 		}
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
-			replayer := worker.NewWorkflowReplayer()
-			Register(replayer)
+			replayer := newReplayer(t)
 			err := replayer.ReplayWorkflowHistoryWithOptions(nil, h, worker.ReplayWorkflowHistoryOptions{
 				OriginalExecution: workflow.Execution{ID: started.GetWorkflowId(), RunID: started.GetOriginalExecutionRunId()},
 			})
@@ -63,6 +62,16 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+func newReplayer(t *testing.T) worker.WorkflowReplayer {
+	t.Helper()
+	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{DisableDeadlockDetection: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	Register(replayer)
+	return replayer
+}
+
 // TestReplayNotices makes sure that the replays above can fail.
 func TestReplayNotices(t *testing.T) {
 	t.Parallel()
@@ -77,8 +86,7 @@ func TestReplayNotices(t *testing.T) {
 			break
 		}
 	}
-	replayer := worker.NewWorkflowReplayer()
-	Register(replayer)
+	replayer := newReplayer(t)
 	if err := replayer.ReplayWorkflowHistory(nil, h); err == nil {
 		t.Error("another activity than the code's passed for the code's")
 	}

@@ -191,7 +191,11 @@ func TestLostModelsAreDeployedAgain(t *testing.T) {
 	inner, asked := w.ask, 0
 	w.ask = func(work stage.Work) (activities.PartitionResult, error) {
 		if work.Task == stage.TaskRate {
-			if asked++; asked%3 == 0 { // the server starts anew again and again
+			w.mu.Lock() // partitions are asked side by side
+			asked++
+			lost := asked%3 == 0 // the server starts anew again and again
+			w.mu.Unlock()
+			if lost {
 				s.lose(work.Model.Name)
 			}
 		}

@@ -387,7 +387,7 @@ func TestEntriesAreFlushedInTime(t *testing.T) {
 	st := s3test.Store(t)
 	b := newProcess(t, st, "run").claim(1000)
 	answer(t, b, 1)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for sum(t, st).Entries == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("not flushed")

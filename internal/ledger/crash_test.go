@@ -309,22 +309,36 @@ func TestStoreIsWaitedFor(t *testing.T) {
 	p.o.MaxUnflushed = 200 * time.Millisecond
 	b := p.claim(100000)
 	var asked atomic.Int64
-	done := make(chan struct{})
+	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for i := 1; b.Admit(context.Background(), oneCall) == nil && i < 5000; i++ {
+		for i := 1; ; i++ {
+			select {
+			case <-quit:
+				return
+			default:
+			}
+			if b.Admit(context.Background(), oneCall) != nil {
+				return
+			}
 			b.Record(entry(i), oneCall, dataset.Usage{})
 			asked.Store(int64(i))
 			time.Sleep(time.Millisecond)
 		}
 	}()
+	for asked.Load() == 0 {
+		time.Sleep(5 * time.Millisecond)
+	}
 	time.Sleep(300 * time.Millisecond)
 	away.Store(true)
-	time.Sleep(700 * time.Millisecond)
 	before := asked.Load()
-	time.Sleep(500 * time.Millisecond)
-	if now := asked.Load(); now != before || before == 0 {
-		t.Errorf("%d calls were admitted while nothing could be written, after %d", now-before, before)
+	for still, late := time.Now(), time.Now().Add(30*time.Second); time.Since(still) < 500*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+		if n := asked.Load(); n != before {
+			before, still = n, time.Now()
+		}
+		if time.Now().After(late) {
+			t.Fatalf("calls are admitted while nothing can be written, %d so far", before)
+		}
 	}
 	away.Store(false)
 	for deadline := time.Now().Add(30 * time.Second); asked.Load() < before+100; time.Sleep(5 * time.Millisecond) {
@@ -332,8 +346,9 @@ func TestStoreIsWaitedFor(t *testing.T) {
 			t.Fatalf("did not go on: %v", b.Trouble())
 		}
 	}
-	closeBook(t, b)
+	close(quit)
 	<-done
+	closeBook(t, b)
 	if total := sum(t, st); total.Spent.Calls != asked.Load() || total.InDoubt != (dataset.Usage{}) {
 		t.Fatalf("sum is %+v, asked %d", total, asked.Load())
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/s3api"
 	"github.com/versity/versitygw/s3api/middlewares"
+
+	"github.com/selfalign/selfalign/internal/devstack/loopback"
 )
 
 // Region is the region that requests are signed for.
@@ -126,10 +128,11 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 // reserve finds the port and says in plain words when it is taken.
 func reserve(addr string) (string, error) {
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		port, err := loopback.Free() // not one that the system gives to somebody else before the server listens
+		return loopback.Address(port), err
 	}
 	if strings.HasPrefix(addr, ":") {
-		addr = "127.0.0.1" + addr
+		addr = loopback.Host + addr
 	}
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
