@@ -25,7 +25,7 @@ type histories struct {
 }
 
 // partitionActivities are those of one partition each.
-var partitionActivities = []string{"AskPartition", "SelectPartition", "MergePartition"}
+var partitionActivities = []string{"AskPartition", "SelectPartition", "MergePartition", "DropPartition"}
 
 // walkHistories reads a workflow, all its executions and all their children.
 func walkHistories(ctx context.Context, c client.Client, id string) (histories, error) {
