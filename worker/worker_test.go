@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/selfalign/selfalign/config"
+	"github.com/selfalign/selfalign/internal/devstack/loopback"
 	"github.com/selfalign/selfalign/workflows"
 )
 
@@ -270,11 +271,15 @@ func TestMetrics(t *testing.T) {
 	if m, err := serveMetrics(t.Context(), "", nil); err != nil || m != client.MetricsNopHandler {
 		t.Errorf("no address: %v, %v", m, err)
 	}
-	busy, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := loopback.Free() // not one that the system gives to others once it is closed
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := busy.Addr().String()
+	addr := loopback.Address(port)
+	busy, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	log := slog.New(slog.DiscardHandler)
 	if _, err := serveMetrics(t.Context(), addr, log); err == nil || !strings.Contains(err.Error(), "Try: another process.metrics_addr") {
 		t.Errorf("a port that is taken: %v", err)

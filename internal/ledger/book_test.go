@@ -274,6 +274,9 @@ func TestSuccessorFencesItsPredecessor(t *testing.T) {
 	if err := first.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for i := 0; i < 3000 && first.fencedErr() == nil; i++ { // it looks for a successor after it has flushed
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err := first.Admit(t.Context(), oneCall); !errors.Is(err, ErrFenced) {
 		t.Fatalf("error is %v", err)
 	}

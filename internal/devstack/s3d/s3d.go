@@ -38,7 +38,7 @@ const (
 // Options say what to serve where.
 type Options struct {
 	Dir       string // created where it is missing; must lie on a file system with extended attributes (ext4, xfs, btrfs, APFS)
-	Addr      string // host:port; port 0 takes a free one; "" is 127.0.0.1:0
+	Addr      string // host:port; port 0 takes a free one; "" is a free one of 127.0.0.1
 	AccessKey string // required
 	SecretKey string // required
 	NoSync    bool   // leave it to the operating system when to write to disk: safe against kill -9, not against power loss

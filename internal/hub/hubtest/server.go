@@ -192,15 +192,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, storage bool, han
 	if fn != nil {
 		f = fn(r)
 	}
-	defer func() {
+	note := func() { // before the client knows of an answer
 		entry.Body = body.n
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.journal = append(s.journal, entry)
-		s.mu.Unlock()
-	}()
+	}
 	time.Sleep(f.Delay)
 	switch {
 	case f.Drop:
+		note()
 		drop(w)
 		return
 	case f.Status != 0:
@@ -209,16 +210,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, storage bool, han
 			w.Header()[k] = v
 		}
 		entry.Status = f.Status
+		note()
 		fail(w, f.Status, f.Code, "a fault was asked for")
 		return
 	}
 	rec := httptest.NewRecorder()
 	handler(rec, r)
 	if f.Lose {
+		note()
 		drop(w)
 		return
 	}
 	entry.Status = rec.Code
+	note()
 	for k, v := range rec.Header() {
 		w.Header()[k] = v
 	}
