@@ -271,7 +271,7 @@ func TestMetrics(t *testing.T) {
 	if m, err := serveMetrics(t.Context(), "", nil); err != nil || m != client.MetricsNopHandler {
 		t.Errorf("no address: %v, %v", m, err)
 	}
-	port, err := loopback.Free() // not one that the system gives to others once it is closed
+	port, err := loopback.FreeHere() // not one that the system gives to others once it is closed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,10 +130,10 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err := awaitFolders(ctx, o, []string{filepath.Join(o.Dir, "temporal"), o.Dir}, []string{"temporal", "localstack"}); err != nil {
 		return nil, err
 	}
-	if err := s.startLocal(ctx); err != nil {
+	if err := s.drawing(ctx, s.startLocal, o.Ports.S3, o.Ports.Model); err != nil {
 		return nil, err
 	}
-	if err := s.startTemporal(ctx); err != nil {
+	if err := s.drawing(ctx, s.startTemporal, o.Ports.Temporal, o.Ports.UI); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -193,6 +195,18 @@ func (s *Stack) Stop() {
 // firstTries is how often a service is started the first time: Temporal chooses ports for its inner parts, and another
 // program may take one at the same moment.
 const firstTries = 3
+
+// drawing starts a service once more when a port that it drew, since none was asked for, was taken by another before it
+// listened there.
+func (s *Stack) drawing(ctx context.Context, start func(context.Context) error, ports ...int) error {
+	for try := 1; ; try++ {
+		err := start(ctx)
+		if err == nil || try == firstTries || slices.ContainsFunc(ports, func(asked int) bool { return asked != 0 }) || !strings.Contains(err.Error(), loopback.ErrTaken.Error()) {
+			return err
+		}
+		s.options.Notify(fmt.Sprintf("%v; trying others", err))
+	}
+}
 
 func (s *Stack) keep(ctx context.Context, name string, spec child.Spec) (*child.Keeper, error) {
 	for try := 1; ; try++ {

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/selfalign/selfalign/internal/blob"
+	"github.com/selfalign/selfalign/internal/devstack/child"
 	"github.com/selfalign/selfalign/internal/devstack/folder"
 	"github.com/selfalign/selfalign/internal/devstack/gobuild"
 	"github.com/selfalign/selfalign/internal/devstack/loopback"
@@ -255,6 +256,28 @@ func TestTakenPortIsNamed(t *testing.T) {
 			require.ErrorIs(t, err, loopback.ErrTaken)
 			require.ErrorContains(t, err, part+": port is taken: 127.0.0.1:")
 		})
+	}
+}
+
+// A port that was drawn may be taken before the service listens there: then others are drawn. One that was asked for is not replaced.
+func TestTakenPortIsDrawnAgain(t *testing.T) {
+	t.Parallel()
+	taken := &child.ExitError{Name: "Temporal", Code: child.Refused, Last: "temporald: Temporal: port is taken: 127.0.0.1:20000."}
+	for name, c := range map[string]struct {
+		ports []int
+		errs  []error // of the starts, in turn
+		tries int
+		want  error
+	}{
+		"once":      {[]int{0, 0}, []error{taken, nil}, 2, nil},
+		"always":    {[]int{0}, []error{taken, taken, taken, nil}, 3, taken},
+		"asked for": {[]int{0, 7}, []error{taken, nil}, 1, taken},
+		"other":     {[]int{0, 0}, []error{folder.ErrLocked, nil}, 1, folder.ErrLocked},
+	} {
+		s, tries := &Stack{options: Options{Notify: func(string) {}}}, 0
+		err := s.drawing(t.Context(), func(context.Context) error { tries++; return c.errs[tries-1] }, c.ports...)
+		require.ErrorIs(t, err, c.want, name)
+		require.Equal(t, c.tries, tries, name)
 	}
 }
 

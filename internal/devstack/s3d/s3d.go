@@ -128,7 +128,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 // reserve finds the port and says in plain words when it is taken.
 func reserve(addr string) (string, error) {
 	if addr == "" {
-		port, err := loopback.Free() // not one that the system gives to somebody else before the server listens
+		port, err := loopback.FreeHere() // not one that the system gives to somebody else before the server listens
 		return loopback.Address(port), err
 	}
 	if strings.HasPrefix(addr, ":") {
